@@ -59,11 +59,14 @@ func (v Verdict) String() string {
 	}
 }
 
+// StageProducer is the Stage of a Failure that the producer or its broker reported.
+const StageProducer = "producer"
+
 // Failure says why a record can't go on: the stage or the broker that refused
 // it, a stable code, and a message for people.
 type Failure struct {
 	Row     uint32 // in its batch
-	Stage   string // name of the stage; "producer" for the broker's refusal
+	Stage   string // name of the stage, or StageProducer
 	Code    string // e.g. "filter.expression", "INVALID_RECORD"
 	Message string
 }
@@ -86,6 +89,19 @@ type Stream interface {
 	// been resolved. Positions only grow. It is called by one goroutine at a
 	// time and must not block.
 	Delivered(position int64)
+}
+
+// Resolution is told by the producer what became of the rows of one batch. Each
+// row is Delivered or Refused exactly once; Accepted may come before. Calls come
+// from any goroutine and must not block.
+type Resolution interface {
+	// Accepted says that the producer has taken rows that nobody waits for
+	// (fire and forget): their position may move, their memory is still in use.
+	Accepted(rows []uint32)
+	// Delivered says that the broker has the rows. The slice is the caller's.
+	Delivered(rows []uint32)
+	// Refused says that the row f.Row can never be delivered as it is.
+	Refused(f Failure)
 }
 
 // Run is a stretch of consecutive records of one stream inside a batch.

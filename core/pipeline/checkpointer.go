@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+)
+
+// CheckpointInterval is the most time that a delivered position stays only in
+// memory; after a crash, what was delivered in it is delivered again.
+const CheckpointInterval = time.Second
+
+// PositionStore makes positions durable.
+type PositionStore interface {
+	// Commit returns once all of the positions are durable, or none is.
+	Commit(ctx context.Context, positions []record.Checkpoint) error
+}
+
+// Checkpointer commits the positions of sources, in one batch for all of them.
+type Checkpointer struct {
+	store   PositionStore
+	sources []Source
+	seconds prometheus.Observer
+	log     *slog.Logger
+
+	pending map[string]record.Checkpoint // what a failed commit left; owned by Run, then Flush
+}
+
+// NewCheckpointer makes a checkpointer over all sources of the agent.
+func NewCheckpointer(store PositionStore, sources []Source, seconds prometheus.Observer, log *slog.Logger) *Checkpointer {
+	return &Checkpointer{store: store, sources: sources, seconds: seconds, log: log, pending: make(map[string]record.Checkpoint)}
+}
+
+// Run commits once per CheckpointInterval until ctx ends. A commit that fails is
+// logged once and tried again with the next.
+func (c *Checkpointer) Run(ctx context.Context) {
+	tick := time.NewTicker(CheckpointInterval)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		err := c.Flush(ctx)
+		switch {
+		case err != nil && !failing:
+			c.log.Error("positions can't be stored: after a crash, records would be delivered again from the last stored ones", "error", err)
+		case err == nil && failing:
+			c.log.Info("positions are stored again")
+		}
+		failing = err != nil
+	}
+}
+
+// Flush commits what changed since the last commit. It must not run beside Run.
+func (c *Checkpointer) Flush(ctx context.Context) error {
+	var changed []record.Checkpoint
+	for _, s := range c.sources {
+		changed = s.Checkpoint(changed)
+	}
+	for _, one := range changed {
+		c.pending[one.Key] = one
+	}
+	if len(c.pending) == 0 {
+		return nil
+	}
+	batch := make([]record.Checkpoint, 0, len(c.pending))
+	for _, one := range c.pending {
+		batch = append(batch, one)
+	}
+	start := time.Now()
+	if err := c.store.Commit(ctx, batch); err != nil {
+		return err
+	}
+	c.seconds.Observe(time.Since(start).Seconds())
+	clear(c.pending)
+	return nil
+}

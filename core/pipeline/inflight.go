@@ -1,0 +1,79 @@
+package pipeline
+
+import (
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+)
+
+// recordOverhead is what one record costs beside its bytes: librdkafka's
+// message, the row in the batch, the delivery report (contract: 256 bytes).
+const recordOverhead = 256
+
+// inflight is one batch between its submission and its last row's resolution.
+// It implements record.Resolution for the producer.
+type inflight struct {
+	lane  *lane
+	batch *record.Batch
+	block []byte // the slab block that backs batch.Value.Blocks[0]
+
+	// owned by the tracker, under its lock
+	since      time.Time
+	runs       []pendingRun
+	resolved   []uint64 // bit per row
+	unresolved int
+
+	charge   int64        // bytes of the accumulator still held; the lane's until send, then held's
+	held     atomic.Int64 // rows whose memory is still in use
+	returned atomic.Int64 // bytes given back row by row
+}
+
+func (f *inflight) isResolved(row int) bool {
+	return f.resolved[row/64]&(1<<(row%64)) != 0
+}
+
+// runIndex returns the index of the run that holds row.
+func (f *inflight) runIndex(row int) int {
+	return sort.Search(len(f.runs), func(i int) bool { return f.runs[i].end > row })
+}
+
+// rowCharge is what row i gives back when it is delivered: librdkafka's copy and the overhead.
+func rowCharge(b *record.Batch, i int) int64 {
+	return int64(b.Size(i)) + recordOverhead
+}
+
+// Accepted moves the positions of rows that nobody waits for; they stay in memory.
+func (f *inflight) Accepted(rows []uint32) {
+	f.lane.tracker.resolve(f, rows)
+}
+
+// Delivered resolves rows that the broker has.
+func (f *inflight) Delivered(rows []uint32) {
+	f.lane.delivered(f, rows)
+	f.finish(rows)
+}
+
+// Refused hands a row that can't be delivered to the pipeline's policy.
+func (f *inflight) Refused(failure record.Failure) {
+	f.lane.pipeline.refusals.add(f, failure)
+}
+
+// finish resolves rows, gives back what they were charged, and frees the batch
+// after the last one.
+func (f *inflight) finish(rows []uint32) {
+	var bytes int64
+	for _, row := range rows {
+		bytes += rowCharge(f.batch, int(row))
+	}
+	f.lane.tracker.resolve(f, rows)
+	f.returned.Add(bytes)
+	left := f.held.Add(-int64(len(rows)))
+	if left > 0 {
+		f.lane.pipeline.producer.Adjust(-bytes)
+		return
+	}
+	f.lane.pipeline.producer.Adjust(-(f.charge - f.returned.Load() + bytes))
+	f.lane.free(f)
+}
