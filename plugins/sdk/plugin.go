@@ -1,0 +1,104 @@
+package sdk
+
+import "context"
+
+// Interceptor changes, drops or refuses records between source and serializers.
+type Interceptor interface {
+	// OnSend handles one batch, which is lent until it returns.
+	OnSend(ctx context.Context, b *Batch) error
+}
+
+// Serializer turns values, or keys where the agent's configuration uses it as
+// key serializer, into the bytes that Kafka stores.
+type Serializer interface {
+	// Serialize handles one batch, which is lent until it returns. It works on
+	// Batch.Payload, so that the same plugin serves values and keys.
+	Serialize(ctx context.Context, b *Batch) error
+}
+
+// Partitioner chooses the partition of each record.
+type Partitioner interface {
+	// Partition handles one batch, which is lent until it returns. A record
+	// without a choice keeps the one it has, PartitionAny as a rule, and the
+	// producer chooses.
+	Partition(ctx context.Context, b *Batch) error
+}
+
+// Configurer is told when its configuration stands in the struct's fields: to
+// compile expressions, to check what a schema can't. A *ConfigError, or several
+// joined with errors.Join, names the member that is wrong. It is called on a
+// fresh plugin each time, also when a configuration is only being checked, and
+// so starts nothing.
+type Configurer interface {
+	Configure(ctx context.Context) error
+}
+
+// ColumnsDeclarer says which columns a plugin reads and writes, so that no
+// others cross to its process. It is asked before configuration, when it
+// answers with the most that any configuration needs, and after it, exactly.
+// Without it an interceptor reads and writes everything, a serializer its
+// payload, a partitioner reads key and topic. A serializer's payload and a
+// partitioner's choice need not be declared.
+type ColumnsDeclarer interface {
+	Columns() Columns
+}
+
+// TopologyObserver is told how many partitions topics have: before the first
+// batch that needs it, and on every change.
+type TopologyObserver interface {
+	OnTopology(t Topology)
+}
+
+// Acknowledger is told what became of records. Nothing waits for it, and what
+// it doesn't take in time is dropped.
+type Acknowledger interface {
+	OnAcknowledgement(a []Acknowledgement)
+}
+
+// ObjectAccepter says whether a serializer takes objects. Without it a record whose
+// payload is an object is refused before the serializer sees the batch.
+type ObjectAccepter interface {
+	AcceptsObjects() bool
+}
+
+// DropDeclarer says whether an interceptor may drop records; without it, it may.
+type DropDeclarer interface {
+	MayDrop() bool
+}
+
+// DeterminismDeclarer says whether the same records always have the same
+// result; without it, the agent assumes that they don't.
+type DeterminismDeclarer interface {
+	Deterministic() bool
+}
+
+// ConcurrencyDeclarer says whether batches of different lanes may be handled at
+// the same time; without it, they are handled one at a time.
+type ConcurrencyDeclarer interface {
+	Concurrent() bool
+}
+
+// Closer is called once, after the last batch. It has a second at most when the
+// agent has died.
+type Closer interface {
+	Close(ctx context.Context) error
+}
+
+// Role says which payload a serializer serializes.
+type Role uint8
+
+// The roles of a serializer.
+const (
+	RoleValue Role = iota
+	RoleKey
+)
+
+// Acknowledgement is what became of consecutive records of one partition, or of
+// records that failed.
+type Acknowledgement struct {
+	Topic       string
+	Partition   int32
+	FirstOffset int64 // -1 for records without one
+	Count       int
+	Error       string // empty: delivered
+}
