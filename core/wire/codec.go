@@ -1,0 +1,118 @@
+package wire
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+
+	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
+)
+
+// Codec is gRPC's proto codec with generated code for the messages of the
+// protocol; any other message goes to the standard one. It is safe for concurrent use.
+//
+// Marshal copies a message once, into a buffer of the pool. A message received
+// into a [BatchFrame] or a [ReplyFrame] is copied once, into the frame's own
+// memory, which the message then refers to; any other message owns its bytes.
+type Codec struct {
+	pool  mem.BufferPool
+	proto encoding.CodecV2
+}
+
+var _ encoding.CodecV2 = (*Codec)(nil)
+
+// NewCodec returns a codec that takes its buffers from pool.
+func NewCodec(pool mem.BufferPool) *Codec {
+	return &Codec{pool: pool, proto: encoding.GetCodecV2(proto.Name)}
+}
+
+// Name is the content subtype, that of the standard codec.
+func (*Codec) Name() string { return proto.Name }
+
+// generated is what the messages of the protocol have.
+type generated interface {
+	SizeVT() int
+	MarshalToSizedBufferVT(to []byte) (int, error)
+	UnmarshalVT(from []byte) error
+}
+
+// Marshal encodes a message.
+func (c *Codec) Marshal(v any) (mem.BufferSlice, error) {
+	m, ok := v.(generated)
+	if !ok {
+		return c.proto.Marshal(v)
+	}
+	buffer := c.pool.Get(m.SizeVT())
+	if _, err := m.MarshalToSizedBufferVT(*buffer); err != nil {
+		c.pool.Put(buffer)
+		return nil, fmt.Errorf("encode a %T: %w", v, err)
+	}
+	return mem.BufferSlice{mem.NewBuffer(buffer, c.pool)}, nil
+}
+
+// Unmarshal decodes a message. The message owns its bytes afterwards.
+func (c *Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	switch m := v.(type) {
+	case *BatchFrame:
+		m.Batch.Reset()
+		return m.Batch.UnmarshalVTUnsafe(m.memory.fill(data))
+	case *ReplyFrame:
+		m.Reply.Reset()
+		return m.Reply.UnmarshalVTUnsafe(m.memory.fill(data))
+	case generated:
+		buffer := data.MaterializeToBuffer(c.pool)
+		defer buffer.Free()
+		return m.UnmarshalVT(buffer.ReadOnlyData())
+	default:
+		return c.proto.Unmarshal(data, v)
+	}
+}
+
+// BatchFrame receives batches, one after the other, with a stream's RecvMsg. Its
+// Batch refers to the frame's memory: it is valid until the next RecvMsg into the frame.
+type BatchFrame struct {
+	Batch  wirev1.Batch
+	memory frameMemory
+}
+
+// Poison overwrites the frame's memory. It shows, in tests, who keeps bytes
+// longer than they are lent.
+func (f *BatchFrame) Poison(with byte) {
+	for i := range f.memory.buffer {
+		f.memory.buffer[i] = with
+	}
+	f.Batch.Reset()
+}
+
+// ReplyFrame receives replies, one after the other, with a stream's RecvMsg. Its
+// Reply refers to the frame's memory: it is valid until the next RecvMsg into
+// the frame, and after Detach for good.
+type ReplyFrame struct {
+	Reply  wirev1.Reply
+	memory frameMemory
+}
+
+// Detach leaves the memory to those who refer to it: the frame takes other
+// memory for its next reply. It must be called when Outcome.Adopted is not 0.
+func (f *ReplyFrame) Detach() { f.memory.buffer = nil }
+
+// frameMemory holds the bytes of one message and is used again for the next.
+type frameMemory struct {
+	buffer []byte
+}
+
+// keptMemory is how many bytes a frame keeps for the next message whatever its size.
+const keptMemory = 1 << 20
+
+// fill copies a message into the memory and returns it.
+func (m *frameMemory) fill(data mem.BufferSlice) []byte {
+	n := data.Len()
+	if oversized := cap(m.buffer) > keptMemory && n < cap(m.buffer)/4; n > cap(m.buffer) || oversized {
+		m.buffer = make([]byte, n)
+	}
+	m.buffer = m.buffer[:n]
+	data.CopyTo(m.buffer)
+	return m.buffer
+}
