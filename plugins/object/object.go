@@ -166,7 +166,7 @@ func ReadScalar(b []byte) (value any, rest []byte, err error) {
 	case msgp.StrType:
 		value, rest, err = msgp.ReadStringBytes(b)
 	case msgp.BinType:
-		value, rest, err = msgp.ReadBytesBytes(b, nil)
+		value, rest, err = msgp.ReadBytesBytes(b, []byte{})
 	case msgp.InvalidType:
 		return nil, b, fmt.Errorf("%w: no value where one must be", ErrMalformed)
 	default:

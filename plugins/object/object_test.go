@@ -32,6 +32,7 @@ func TestDecodeGivesOneTypePerKind(t *testing.T) {
 		"negative":                {msgp.AppendInt64(nil, -5), int64(-5)},
 		"float32 is float64":      {msgp.AppendFloat32(nil, 0.5), 0.5},
 		"bin is bytes":            {msgp.AppendBytes(nil, []byte{1}), []byte{1}},
+		"empty bin is not nil":    {[]byte{0xc4, 0}, []byte{}},
 		"nil":                     {[]byte{0xc0}, nil},
 		"integer key":             {[]byte{0x81, 0x07, 0xc3}, map[string]any{"7": true}},
 		"timestamp 64":            {msgp.AppendTimeExt(nil, moment), moment},
