@@ -1,0 +1,47 @@
+package config
+
+import (
+	"reflect"
+	"time"
+)
+
+// unavailable is the one table of what the configuration language has and this
+// version does not do. A key is a block's type (a source's with its label) and
+// the attribute or block in it; behind it stand the values that are accepted
+// nevertheless. Everything else written there is refused as not available yet.
+func unavailable() map[string][]any {
+	return map[string][]any{
+		"pipeline.provenance":               {"none"},
+		"pipeline.on_failure":               {FailQuarantine, FailBlock, FailDrop},
+		"pipeline.source.socket":            {},
+		"pipeline.source.stdin":             {},
+		"source.file.format":                {"lines"},
+		"source.file.encoding":              {"utf-8"},
+		"source.file.on_long_line":          {"split"},
+		"source.file.multiline":             {},
+		"source.file.compression":           {"none"},
+		"source.file.ignore_older":          {time.Duration(0)},
+		"source.file.close_idle":            {},
+		"source.file.max_open_files":        {},
+		"source.file.symlink_roots":         {[]string{}},
+		"source.file.delete_after_delivery": {false},
+		"stage.instances":                   {1},
+		"stage.checksum":                    {""},
+		"stage.memory_max":                  {},
+	}
+}
+
+// available says whether this version does what a block or an attribute of
+// this value asks for.
+func available(key string, parsed any) bool {
+	accepted, listed := unavailable()[key]
+	if !listed {
+		return true
+	}
+	for _, a := range accepted {
+		if reflect.DeepEqual(a, parsed) {
+			return true
+		}
+	}
+	return false
+}
