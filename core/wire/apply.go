@@ -19,6 +19,9 @@ type Rules struct {
 	// Pass leaves refused records live, as they were before the stage (on_error
 	// = "pass"). They are in Outcome.Passed, not in the batch's failures.
 	Pass bool
+	// Block applies nothing of a reply in which a record is refused, whoever
+	// refuses it (on_error = "block"): ApplyReply returns a *RefusedError.
+	Block bool
 }
 
 // Outcome counts what became of the records of one reply.
@@ -58,8 +61,19 @@ type RetryError struct {
 // Error says the reason.
 func (e *RetryError) Error() string { return "plugin asks to retry later: " + e.Reason }
 
+// RefusedError says, under Rules.Block, which records are refused.
+type RefusedError struct {
+	Failures []record.Failure // at least one
+}
+
+// Error says how many records are refused, and why the first one is.
+func (e *RefusedError) Error() string {
+	first := e.Failures[0]
+	return fmt.Sprintf("%d records are refused, the first with %s: %s", len(e.Failures), first.Code, first.Message)
+}
+
 // ApplyReply checks a reply to a frame of the given rows of a batch and applies
-// it whole; on an error, a *RuleError or a *RetryError, the batch is as it was.
+// it whole; on an error, a *RuleError, a *RetryError or a *RefusedError, the batch is as it was.
 // rows must be those that were encoded: ascending, and each of them live. Where
 // rows is a stretch of b.Live itself, its content is undefined afterwards.
 //
@@ -79,6 +93,9 @@ func ApplyReply(b *record.Batch, rows []uint32, reply *wirev1.Reply, rules Rules
 		return Outcome{}, err
 	}
 	a.refuseByContent()
+	if rules.Block && len(a.failures) > 0 {
+		return Outcome{}, &RefusedError{Failures: a.failures}
+	}
 	a.apply()
 	return a.outcome, nil
 }
