@@ -25,11 +25,11 @@ type lane struct {
 	input    chan *record.Batch // written by sources, read by head; closed by Pipeline.Run after the sources have ended
 
 	mu      sync.Mutex
-	spare   []*record.Batch            // empty batches
+	spare   []*record.Batch             // empty batches
 	open    map[*record.Batch]*inflight // made by NewBatch, not yet submitted
-	passing []*inflight                // inside the stages, oldest first
-	average int                        // moving average of a record's bytes
-	growth  float64                    // moving average of bytes sent per byte read
+	passing []*inflight                 // inside the stages, oldest first
+	average int                         // moving average of a record's bytes
+	growth  float64                     // moving average of bytes sent per byte read
 	nextID  uint64
 }
 

@@ -1,0 +1,181 @@
+package producer
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+const (
+	// landingTime is how long messages in flight may still be answered before they are given up and sent again.
+	landingTime = 2 * time.Second
+	// purgeTime bounds the wait for the reports of purged messages.
+	purgeTime = 5 * time.Second
+)
+
+// instance is one librdkafka client and the goroutine that serves its events.
+// Flush is never called: it polls beside that goroutine, and the order of the
+// reports would be lost.
+type instance struct {
+	client      *kafka.Producer
+	alive       sync.RWMutex // held for reading while anyone but the owner uses client; for writing by close
+	closed      bool         // under alive
+	log         *slog.Logger
+	onReport    func(*kafka.Message) // by the serving goroutine
+	onFatal     func()               // likewise; at most once
+	outstanding atomic.Int64         // messages handed over and not reported
+	landed      atomic.Int64         // messages reported as delivered
+	fatal       atomic.Bool
+	served      chan struct{} // closed when the serving goroutine has ended
+	logged      chan struct{} // likewise for the one that takes the library's log
+}
+
+// startInstance creates a client and serves its events until close.
+func startInstance(properties kafka.ConfigMap, log *slog.Logger, onReport func(*kafka.Message), onFatal func()) (*instance, error) {
+	client, err := kafka.NewProducer(&properties)
+	if err != nil {
+		return nil, err
+	}
+	i := &instance{
+		client: client, log: log, onReport: onReport, onFatal: onFatal,
+		served: make(chan struct{}), logged: make(chan struct{}),
+	}
+	go i.serve()
+	go i.serveLog()
+	return i, nil
+}
+
+func (i *instance) serve() {
+	defer close(i.served)
+	for event := range i.client.Events() {
+		switch e := event.(type) {
+		case *kafka.Message:
+			i.outstanding.Add(-1)
+			if e.TopicPartition.Error == nil {
+				i.landed.Add(1)
+			}
+			i.onReport(e)
+		case kafka.Error:
+			if e.IsFatal() {
+				i.fail(e.Error())
+			} else if e.Code() != kafka.ErrAllBrokersDown {
+				i.log.Debug("kafka client", "error", e.Error())
+			}
+		}
+	}
+}
+
+// fail marks the instance as one that delivers nothing any more.
+func (i *instance) fail(reason string) {
+	if i.fatal.CompareAndSwap(false, true) {
+		i.log.Warn("kafka client is to be replaced", "reason", reason)
+		i.onFatal()
+	}
+}
+
+// serveLog passes the library's log on until its channel is closed with the client.
+func (i *instance) serveLog() {
+	defer close(i.logged)
+	limit := newLogLimit(time.Now)
+	for {
+		select {
+		case line, ok := <-i.client.Logs():
+			if !ok {
+				return
+			}
+			if limit.allow(line.Tag) {
+				i.log.Log(context.Background(), logLevel(line.Level), "librdkafka", "tag", line.Tag, "message", line.Message)
+			}
+		case <-i.served:
+			return
+		}
+	}
+}
+
+// logLevel maps syslog's severities, of which the library's errors are no more than a connection that it will try again.
+func logLevel(severity int) slog.Level {
+	switch {
+	case severity <= 2:
+		return slog.LevelError
+	case severity <= 4:
+		return slog.LevelWarn
+	case severity == 5:
+		return slog.LevelInfo
+	default:
+		return slog.LevelDebug
+	}
+}
+
+// settle waits until every message handed over is reported. What is queued is
+// purged at once, what is in flight after landingTime. It returns false where reports are still missing.
+func (i *instance) settle(ctx context.Context) bool {
+	// The errors of Purge mean a closed client or wrong flags.
+	_ = i.client.Purge(kafka.PurgeQueue | kafka.PurgeNonBlocking)
+	if i.reported(ctx, landingTime) {
+		return true
+	}
+	_ = i.client.Purge(kafka.PurgeQueue | kafka.PurgeInFlight | kafka.PurgeNonBlocking)
+	return i.reported(ctx, purgeTime)
+}
+
+func (i *instance) reported(ctx context.Context, d time.Duration) bool {
+	deadline := time.NewTimer(d)
+	defer deadline.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for i.outstanding.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// query runs f with the client, unless that is closed. f must be short: close waits for it.
+func (i *instance) query(f func(*kafka.Producer)) bool {
+	i.alive.RLock()
+	defer i.alive.RUnlock()
+	if i.closed {
+		return false
+	}
+	f(i.client)
+	return true
+}
+
+// close ends the client and its goroutines. Reports that have not come are lost: their records are unresolved.
+func (i *instance) close() {
+	i.alive.Lock()
+	i.closed = true
+	i.alive.Unlock()
+	_ = i.client.Purge(kafka.PurgeQueue | kafka.PurgeInFlight | kafka.PurgeNonBlocking)
+	i.client.Close()
+	<-i.served
+	<-i.logged
+}
+
+// logLimit lets one line per tag pass in ten seconds: an outage makes many.
+type logLimit struct {
+	now  func() time.Time
+	last map[string]time.Time
+}
+
+func newLogLimit(now func() time.Time) *logLimit {
+	return &logLimit{now: now, last: make(map[string]time.Time)}
+}
+
+func (l *logLimit) allow(tag string) bool {
+	now := l.now()
+	if last, seen := l.last[tag]; seen && now.Sub(last) < 10*time.Second {
+		return false
+	}
+	l.last[tag] = now
+	return true
+}

@@ -1,0 +1,206 @@
+// Package producer delivers batches to Kafka: the accumulator that bounds what
+// is on its way, one goroutine that hands records to librdkafka grouped by
+// partition, and the accounting of delivery reports that moves positions.
+package producer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/barnabas-agent/barnabas/core/metric"
+	"github.com/barnabas-agent/barnabas/core/record"
+)
+
+// deliveriesWaiting is how many batches may wait for the dispatcher.
+const deliveriesWaiting = 4
+
+// SendMode is what a pipeline waits for.
+type SendMode string
+
+const (
+	Async         SendMode = "async"
+	Sync          SendMode = "sync"
+	FireAndForget SendMode = "fire_and_forget"
+)
+
+// Producer is one producer block: a librdkafka instance that its pipelines
+// share, and a second one whose batches hold one record, for sync pipelines and suspects.
+type Producer struct {
+	config      Config
+	metrics     *metric.Table
+	log         *slog.Logger
+	accumulator *accumulator
+	topology    *topology
+	single      *single
+	deliveries  chan []*chunk // to the dispatcher
+
+	mu     sync.Mutex
+	main   *instance     // replaced by the dispatcher
+	broken []*partition  // for the dispatcher to recover
+	wake   chan struct{} // holds a token when broken or a fatal instance wait for the dispatcher
+	state  string        // what the dispatcher is busy with, for people
+}
+
+// New makes a producer and starts nothing. It fails where librdkafka refuses the settings.
+func New(c Config, metrics *metric.Table, log *slog.Logger) (*Producer, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	log = log.With("producer", c.Name)
+	p := &Producer{
+		config: c, metrics: metrics, log: log,
+		accumulator: newAccumulator(c.BufferMemory, time.Now),
+		topology:    newTopology(log),
+		deliveries:  make(chan []*chunk, deliveriesWaiting),
+		wake:        make(chan struct{}, 1),
+	}
+	p.single = newSingle(c.singleProperties(), log)
+	return p, nil
+}
+
+// Client opens a pipeline's share. All clients are opened before Run.
+func (p *Producer) Client(pipeline string, mode SendMode) *Client {
+	return &Client{producer: p, account: p.accumulator.open(), mode: mode, log: p.log.With("pipeline", pipeline)}
+}
+
+// Run delivers until ctx ends. What is unresolved then stays unresolved.
+func (p *Producer) Run(ctx context.Context) error {
+	main, err := p.startMain()
+	if err != nil {
+		return fmt.Errorf("producer %q: %w", p.config.Name, err)
+	}
+	p.setMain(main)
+	var background sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	background.Go(func() {
+		p.topology.run(ctx, func(f func(*kafka.Producer)) { p.mainInstance().query(f) })
+	})
+	background.Go(func() { p.report(ctx) })
+	d := &dispatcher{producer: p, broken: make(map[*partition]struct{})}
+	d.run(ctx)
+	cancel()
+	background.Wait()
+	p.single.close()
+	p.mainInstance().close()
+	return nil
+}
+
+func (p *Producer) startMain() (*instance, error) {
+	ordered := p.config.accountsInChunks()
+	var last *partition // reports come in runs of one partition
+	return startInstance(p.config.mainProperties(), p.log, func(m *kafka.Message) {
+		tp := &m.TopicPartition
+		if last == nil || last.number != tp.Partition || last.topic.name != *tp.Topic {
+			last = p.topology.use(*tp.Topic).partition(tp.Partition)
+		}
+		p.take(last, m, ordered)
+	}, p.signal)
+}
+
+// take accounts for one report of the main instance.
+func (p *Producer) take(part *partition, m *kafka.Message, ordered bool) {
+	r := report{offset: int64(m.TopicPartition.Offset)}
+	if m.Opaque != nil {
+		r.marker = m.Opaque.(*chunk)
+	}
+	if err := m.TopicPartition.Error; err != nil {
+		r.code = codeOf(err)
+		p.metrics.DeliveryErrors.WithLabelValues(part.topic.name, codeName(r.code)).Inc()
+		part.setReason(r.code, err.Error())
+		if verdictOf(r.code) == replace || (verdictOf(r.code) == suspect && p.config.Idempotence) {
+			p.mainInstance().fail(err.Error())
+		}
+	}
+	delivered, broke := part.take(r, ordered)
+	if delivered != nil {
+		delivered.resolution.Delivered(delivered.rows)
+	}
+	if broke {
+		p.mu.Lock()
+		p.broken = append(p.broken, part)
+		p.mu.Unlock()
+		p.signal()
+	}
+}
+
+func (p *Producer) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *Producer) takeBroken() []*partition {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := p.broken
+	p.broken = nil
+	return taken
+}
+
+func (p *Producer) setMain(i *instance) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.main = i
+}
+
+func (p *Producer) mainInstance() *instance {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.main
+}
+
+// report keeps the gauge of the accumulator.
+func (p *Producer) report(ctx context.Context) {
+	gauge := p.metrics.BufferUsedBytes.WithLabelValues(p.config.Name)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		gauge.Set(float64(p.accumulator.total()))
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Status is what a producer says of itself.
+type Status struct {
+	BufferUsed, BufferLimit int64 // bytes
+	// Problems say what keeps records from going on, one line each.
+	Problems []string
+}
+
+// Status returns the producer's state; safe for concurrent use.
+func (p *Producer) Status() Status {
+	s := Status{BufferUsed: p.accumulator.total(), BufferLimit: p.config.BufferMemory}
+	for _, t := range p.topology.list() {
+		if problem := t.trouble(); problem != "" {
+			s.Problems = append(s.Problems, fmt.Sprintf("topic %s: %s", t.name, problem))
+		}
+		for _, part := range t.all() {
+			if problem := part.trouble(); problem != "" {
+				s.Problems = append(s.Problems, fmt.Sprintf("topic %s, partition %d: %s", t.name, part.number, problem))
+			}
+		}
+	}
+	slices.Sort(s.Problems)
+	return s
+}
+
+// message fills m with row i of b. Produce keeps nothing of m.
+func message(m *kafka.Message, b *record.Batch, i int) {
+	m.Value, m.Key = b.Value.Bytes(i), b.Key.Bytes(i)
+	m.Timestamp = time.UnixMilli(b.Timestamps[i])
+	m.Headers = m.Headers[:0]
+	for _, h := range b.RowHeaders(i) {
+		m.Headers = append(m.Headers, kafka.Header{Key: h.Name, Value: h.Value})
+	}
+}
