@@ -16,6 +16,11 @@ import (
 // pollInterval is how often WaitCount asks for the end offsets.
 const pollInterval = 25 * time.Millisecond
 
+// answerTimeout bounds one request to a broker that hangs. A call may outlast
+// its context by as much, because the client does not watch the context while it
+// opens a connection.
+const answerTimeout = 3 * time.Second
+
 // Topic is one topic of a cluster. It holds no connection and may be used
 // concurrently and while brokers come and go.
 type Topic struct {
@@ -127,6 +132,7 @@ func (t *Topic) WaitInSync(ctx context.Context, replicas int) error {
 func (t *Topic) client(options ...kgo.Opt) (*kgo.Client, error) {
 	options = append(options,
 		kgo.SeedBrokers(strings.Split(t.Bootstrap, ",")...),
+		kgo.RequestTimeoutOverhead(answerTimeout),
 		kgo.MetadataMinAge(50*time.Millisecond)) // a test's leaders move often
 	client, err := kgo.NewClient(options...)
 	if err != nil {
