@@ -26,3 +26,7 @@ const LogLevelVariable = "BARNABAS_PLUGIN_LOG_LEVEL"
 func Handshake() plugin.HandshakeConfig {
 	return plugin.HandshakeConfig{MagicCookieKey: CookieKey, MagicCookieValue: CookieValue}
 }
+
+// PoisonVariable, when set to 1, makes a plugin overwrite what it lent once a
+// batch is answered, so that a test sees who keeps it.
+const PoisonVariable = "BARNABAS_PLUGIN_POISON"

@@ -5,6 +5,7 @@ import (
 
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/core/wire"
+	"github.com/barnabas-agent/barnabas/plugins/sdk/internal/object"
 )
 
 // Batch is the records that one call of a plugin handles, by index from 0. It is
@@ -16,10 +17,19 @@ import (
 type Batch struct {
 	view     wire.View
 	reply    wire.ReplyBuilder
-	columns  Columns
-	role     Role
-	objects  objectCoder
+	stage    stage
+	objects  object.Coder
 	panicked bool // a record's function panicked: the process ends after the reply
+}
+
+// stage is what a configured plugin may do.
+type stage struct {
+	columns      Columns
+	role         Role
+	mayDrop      bool
+	mayObject    bool // set a value to an object
+	takesObjects bool
+	concurrent   bool
 }
 
 // Len returns how many records the batch holds.
@@ -124,7 +134,7 @@ func (b *Batch) Object(i int) (any, error) {
 // Payload returns the value of record i, or its key where a key serializer runs:
 // nil when it is null, else not nil.
 func (b *Batch) Payload(i int) []byte {
-	if b.role == RoleKey {
+	if b.stage.role == RoleKey {
 		return b.Key(i)
 	}
 	return b.Value(i)
@@ -132,7 +142,7 @@ func (b *Batch) Payload(i int) []byte {
 
 // PayloadKind returns the kind of the payload of record i.
 func (b *Batch) PayloadKind(i int) Kind {
-	if b.role == RoleKey {
+	if b.stage.role == RoleKey {
 		return b.KeyKind(i)
 	}
 	return b.ValueKind(i)
@@ -144,24 +154,28 @@ func (b *Batch) PayloadObject(i int) (any, error) {
 }
 
 // Role returns which payload a serializer serializes.
-func (b *Batch) Role() Role { return b.role }
+func (b *Batch) Role() Role { return b.stage.role }
 
 func (b *Batch) object(encoded []byte, kind Kind) (any, error) {
 	if kind != KindObject {
 		return nil, Errorf("object.kind", "not an object but %s", kind)
 	}
-	return b.objects.decode(encoded)
+	decoded, err := b.objects.Decode(encoded)
+	if err != nil {
+		return nil, &codedError{code: "object.decode", err: err}
+	}
+	return decoded, nil
 }
 
 func (b *Batch) mustRead(c ColumnSet) {
 	if !b.view.Columns().Has(c) {
-		panic(fmt.Sprintf("BUG: the plugin reads the column %s, which its Columns().Reads (%s) leaves out", c, b.columns.Reads))
+		panic(fmt.Sprintf("BUG: the plugin reads the column %s, which its Columns().Reads (%s) leaves out", c, b.stage.columns.Reads))
 	}
 }
 
 func (b *Batch) mustWrite(c ColumnSet, i int) {
-	if !b.columns.Writes.Has(c) {
-		panic(fmt.Sprintf("BUG: the plugin sets the column %s, which its Columns().Writes (%s) leaves out", c, b.columns.Writes))
+	if !b.stage.columns.Writes.Has(c) {
+		panic(fmt.Sprintf("BUG: the plugin sets the column %s, which its Columns().Writes (%s) leaves out", c, b.stage.columns.Writes))
 	}
 	b.mustHave(i)
 }

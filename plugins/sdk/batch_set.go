@@ -20,9 +20,12 @@ func (b *Batch) SetValueNull(i int) {
 // same object always has the same bytes.
 func (b *Batch) SetObject(i int, object any) error {
 	b.mustWrite(ColumnValue, i)
-	encoded, err := b.objects.encode(object)
+	if !b.stage.mayObject {
+		panic("BUG: only an interceptor may set an object")
+	}
+	encoded, err := b.objects.Encode(object)
 	if err != nil {
-		return err
+		return &codedError{code: "object.encode", err: err}
 	}
 	b.reply.SetValue(i, encoded, KindObject)
 	return nil
@@ -72,7 +75,7 @@ func (b *Batch) SetPartition(i int, partition int32) {
 
 // SetPayload is SetValue, or SetKey where a key serializer runs.
 func (b *Batch) SetPayload(i int, payload []byte) {
-	if b.role == RoleKey {
+	if b.stage.role == RoleKey {
 		b.SetKey(i, payload)
 		return
 	}
@@ -81,7 +84,7 @@ func (b *Batch) SetPayload(i int, payload []byte) {
 
 // SetPayloadNull is SetValueNull, or SetKeyNull where a key serializer runs.
 func (b *Batch) SetPayloadNull(i int) {
-	if b.role == RoleKey {
+	if b.stage.role == RoleKey {
 		b.SetKeyNull(i)
 		return
 	}
@@ -91,6 +94,9 @@ func (b *Batch) SetPayloadNull(i int) {
 // Drop filters record i out: it counts as done and goes nowhere.
 func (b *Batch) Drop(i int) {
 	b.mustHave(i)
+	if !b.stage.mayDrop {
+		panic("BUG: the plugin drops a record; only an interceptor may, and not when its MayDrop says no")
+	}
 	b.reply.Drop(i)
 }
 

@@ -1,10 +1,13 @@
 package sdk
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/core/wire"
+	"github.com/barnabas-agent/barnabas/plugins/sdk/internal/object"
+	"github.com/barnabas-agent/barnabas/plugins/sdk/internal/rows"
 )
 
 // Fields is one record for NewBatch.
@@ -31,8 +34,11 @@ func NewBatch(records ...Fields) *Batch { return NewBatchFor(RoleValue, records.
 
 // NewBatchFor is NewBatch for a serializer of the given role.
 func NewBatchFor(role Role, records ...Fields) *Batch {
-	b := &Batch{role: role, columns: Columns{Reads: AllColumns, Writes: wire.WritableColumns}}
-	batch := b.recordBatch(records)
+	b := &Batch{stage: stage{
+		columns: Columns{Reads: AllColumns, Writes: wire.WritableColumns},
+		role:    role, mayDrop: true, mayObject: true, takesObjects: true,
+	}}
+	batch := rows.Batch(b.rows(records))
 	frame, err := wire.NewEncoder(nil).Encode(batch, batch.Live, AllColumns, wire.Frame{})
 	if err == nil {
 		err = b.view.Decode(frame)
@@ -44,45 +50,30 @@ func NewBatchFor(role Role, records ...Fields) *Batch {
 	return b
 }
 
-// recordBatch lays the records out as a source would.
-func (b *Batch) recordBatch(records []Fields) *record.Batch {
-	batch := &record.Batch{Topics: []string{""}}
-	batch.Value.AddBlock(nil)
-	batch.Key.AddBlock(nil)
+func (b *Batch) rows(records []Fields) []rows.Row {
+	all := make([]rows.Row, len(records))
 	for i, r := range records {
-		value, kind := r.Value, KindBytes
-		if r.Object != nil {
-			encoded, err := b.objects.encode(r.Object)
-			if err != nil {
-				panic(fmt.Sprintf("BUG: record %d of a test: %v", i, err))
-			}
-			value, kind = encoded, KindObject
+		row, err := r.row(&b.objects)
+		if err != nil {
+			panic(fmt.Sprintf("BUG: record %d of a test: %v", i, err))
 		}
-		origin := origin{record.Origin{Kind: r.Source.Kind, File: r.Source.File, Peer: r.Source.Peer, Host: r.Source.Host}}
-		span := appendSpan(&batch.Value, value, kind)
-		batch.Append(origin, span, r.Timestamp, r.Source.Offset, r.Source.Offset+int64(span.Length)+1)
+		all[i] = row
 	}
-	for i, r := range records {
-		batch.Key.Set(len(records), i, appendSpan(&batch.Key, r.Key, KindBytes))
-		batch.SetHeaders(i, r.Headers)
-		batch.SetTopic(i, r.Topic)
-		batch.SetPartition(i, r.Partition)
-	}
-	return batch
+	return all
 }
 
-// appendSpan puts bytes at the end of a column's first block.
-func appendSpan(c *record.Column, value []byte, kind Kind) record.Span {
-	if value == nil {
-		return record.Span{Kind: KindNull}
+// row lays a record out for the host's side.
+func (f *Fields) row(coder *object.Coder) (rows.Row, error) {
+	row := rows.Row{
+		Value: f.Value, Key: f.Key, Headers: f.Headers,
+		Timestamp: f.Timestamp, Topic: f.Topic, Partition: f.Partition,
+		Origin: record.Origin{Kind: f.Source.Kind, File: f.Source.File, Peer: f.Source.Peer, Host: f.Source.Host},
+		Offset: f.Source.Offset,
 	}
-	s := record.Span{Offset: uint32(len(c.Blocks[0])), Length: uint32(len(value)), Kind: kind}
-	c.Blocks[0] = append(c.Blocks[0], value...)
-	return s
+	if f.Object == nil {
+		return row, nil
+	}
+	encoded, err := coder.Encode(f.Object)
+	row.Value, row.ValueKind = bytes.Clone(encoded), KindObject
+	return row, err
 }
-
-// origin is a stream that only says where it comes from.
-type origin struct{ from record.Origin }
-
-func (o origin) Origin() record.Origin { return o.from }
-func (origin) Delivered(int64)         {}

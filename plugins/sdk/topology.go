@@ -25,8 +25,9 @@ func NewTopology(topics ...TopicPartitions) Topology {
 	t := Topology{topics: make(map[string]topicPartitions, len(topics))}
 	for _, topic := range topics {
 		known := topicPartitions{count: topic.Partitions}
+		away := slices.Sorted(slices.Values(topic.Unavailable))
 		for p := range topic.Partitions {
-			if !slices.Contains(topic.Unavailable, p) {
+			if _, unavailable := slices.BinarySearch(away, p); !unavailable {
 				known.available = append(known.available, p)
 			}
 		}
