@@ -1,0 +1,272 @@
+package pluginhost
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/wire"
+	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
+)
+
+const (
+	startTimeout     = 10 * time.Second // from the process's start to its handshake
+	configureTimeout = 10 * time.Second
+	closeTimeout     = 5 * time.Second        // for the plugin's Close
+	killWatchdog     = 5 * time.Second        // for go-plugin's Kill, which has no bound of its own
+	dumpTime         = 500 * time.Millisecond // for a hung process to print its stacks
+)
+
+// instance is one process of a stage, from its start to its end. go-plugin's
+// client can't be started twice, so there is one of both per attempt.
+type instance struct {
+	exe     *executable // closed by the owner of the instance; used for messages only
+	run     *run
+	output  *output
+	logger  *slog.Logger
+	client  *plugin.Client
+	control wirev1.PluginClient // on go-plugin's connection; records have their own
+	address string              // of the plugin's socket
+
+	description   *wirev1.Description
+	reads, writes wire.ColumnSet // as configured
+	configured    time.Time
+
+	busyLanes atomic.Int32 // lanes that wait for a reply
+	lastReply atomic.Int64 // when any lane last got one, in nanoseconds since configured
+
+	broken  chan struct{} // closed by fail: no lane may use the instance any more
+	failing sync.Once
+	failure breakage // set before broken is closed
+
+	topologyMu sync.Mutex
+	topology   map[string]int32 // guarded by topologyMu: what the process has been told
+}
+
+// breakage says why an instance can't be used any more.
+type breakage struct {
+	reason string // label of the metric of restarts
+	detail string
+}
+
+// String is the reason and the detail on one line.
+func (b breakage) String() string { return b.reason + ": " + b.detail }
+
+// launch starts a process of the file and connects to it. It is not configured
+// yet. Whoever gets the instance ends it with shutdown or discard.
+func (h *Host) launch(ctx context.Context, spec *Spec, exe *executable, logger *slog.Logger) (*instance, error) {
+	out := newOutput(logger)
+	i := &instance{
+		exe: exe, run: newRun(exe, spec.Env, out), output: out, logger: logger,
+		broken: make(chan struct{}), topology: map[string]int32{},
+	}
+	i.client = plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig:  wire.Handshake(),
+		VersionedPlugins: map[int]plugin.PluginSet{wire.ProtocolVersion: {wire.PluginName: controlPlugin{}}},
+		RunnerFunc:       i.run.prepare,
+		SkipHostEnv:      true,
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		StartTimeout:     startTimeout,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: h.dir},
+		SyncStdout:       &lineSplitter{line: out.log},
+		SyncStderr:       &lineSplitter{line: out.log},
+		Logger:           hclog.NewNullLogger(), // what go-plugin would log, the host says itself
+		GRPCDialOptions:  i.dialOptions(h.transport),
+	})
+	// Whatever go-plugin waits for, it ends with the process.
+	stop := context.AfterFunc(ctx, func() { i.run.signal(unix.SIGKILL) })
+	err := i.connect()
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		i.discard()
+		return nil, i.explain(err)
+	}
+	return i, nil
+}
+
+// connect does the handshake and opens go-plugin's connection.
+func (i *instance) connect() error {
+	address, err := i.client.Start()
+	if err != nil {
+		return err
+	}
+	i.address = address.String()
+	protocol, err := i.client.Client()
+	if err != nil {
+		return err
+	}
+	raw, err := protocol.Dispense(wire.PluginName)
+	if err != nil {
+		return err
+	}
+	control, ok := raw.(wirev1.PluginClient)
+	if !ok {
+		return fmt.Errorf("BUG: go-plugin dispensed a %T", raw)
+	}
+	i.control = control
+	return nil
+}
+
+// explain turns go-plugin's error into one that says what to do. The instance has been discarded.
+func (i *instance) explain(err error) error {
+	if started := i.run.failure(); started != nil {
+		return started
+	}
+	line := i.run.handshake()
+	var failed *Error
+	switch fields := strings.Split(line, "|"); {
+	case line == "" && i.run.endedByItself():
+		failed = i.exe.errorf(NotPlugin, "check that it is a plugin of this agent, and run it by hand to see why it ends",
+			"it ended before its handshake (%s)", i.run.started.Load().status())
+	case line == "":
+		failed = i.exe.errorf(StartTimeout, "check that it is a plugin of this agent, and what it waits for before it serves",
+			"it did not get ready in time")
+	case len(fields) < 5 || fields[0] != strconv.Itoa(plugin.CoreProtocolVersion):
+		failed = i.exe.errorf(NotPlugin, "check that it is a plugin of this agent, and that it prints nothing on stdout before it serves",
+			"it printed %q in place of the handshake", sanitize(line, 200))
+	case fields[1] != strconv.Itoa(wire.ProtocolVersion):
+		failed = i.exe.errorf(ProtocolVersion, "install a version of the plugin that is built for this agent",
+			"it speaks version %s of the plugin protocol, the agent speaks %d", sanitize(fields[1], 20), wire.ProtocolVersion)
+	default:
+		failed = i.exe.errorf(Failed, "check its output", "it can't be connected to")
+		failed.Err = err
+	}
+	failed.Output = i.output.last(outputShown)
+	return failed
+}
+
+// configure hands the stage's configuration over, only to be checked or for real.
+func (i *instance) configure(ctx context.Context, h *Host, spec *Spec, validateOnly bool) error {
+	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
+	defer cancel()
+	role := wirev1.Role_ROLE_VALUE
+	if spec.Kind == KeySerializer {
+		role = wirev1.Role_ROLE_KEY
+	}
+	reply, err := i.control.Configure(ctx, &wirev1.ConfigureRequest{
+		ValidateOnly: validateOnly, Config: string(spec.Config), Pipeline: spec.Pipeline, Stage: spec.Stage,
+		Role: role, Host: h.options.Hostname,
+	})
+	if err != nil {
+		failed := i.exe.errorf(Failed, "check its output", "it broke while it was configured")
+		failed.Err, failed.Output = err, i.output.last(outputShown)
+		return failed
+	}
+	if len(reply.Errors) > 0 {
+		return configRefused(i.exe, reply.Errors)
+	}
+	i.reads, i.writes = columns(i.description.Reads, reply.Reads), columns(i.description.Writes, reply.Writes)
+	i.restrict(spec.Kind)
+	i.configured = time.Now()
+	return nil
+}
+
+// restrict holds a stage to what its kind may do: a serializer replaces its own
+// payload and never the other one, a partitioner chooses partitions.
+func (i *instance) restrict(kind Kind) {
+	const payloads = wire.ColumnValue | wire.ColumnKey
+	switch kind {
+	case KeySerializer:
+		i.reads, i.writes = i.reads|wire.ColumnKey, i.writes&^payloads|wire.ColumnKey
+	case ValueSerializer:
+		i.reads, i.writes = i.reads|wire.ColumnValue, i.writes&^payloads|wire.ColumnValue
+	case Partitioner:
+		i.writes = wire.ColumnPartition
+	}
+}
+
+// columns is what a configuration leaves of the described columns.
+func columns(described, configured *wirev1.ColumnSet) wire.ColumnSet {
+	if configured == nil {
+		return wire.ColumnsOf(described)
+	}
+	return wire.ColumnsOf(described) & wire.ColumnsOf(configured)
+}
+
+// maxConfigErrors bounds what a plugin can say against its configuration.
+const maxConfigErrors = 64
+
+func configRefused(exe *executable, errors []*wirev1.ConfigError) *Error {
+	failed := exe.errorf(ConfigRefused, "", "its configuration does not fit")
+	for _, e := range errors[:min(len(errors), maxConfigErrors)] {
+		failed.Config = append(failed.Config, ConfigError{Pointer: sanitize(e.Pointer, 256), Message: sanitize(e.Message, 1024)})
+	}
+	return failed
+}
+
+// fail makes the instance unusable. Only the first reason counts.
+func (i *instance) fail(reason, detail string) {
+	i.failing.Do(func() {
+		i.failure = breakage{reason: reason, detail: detail}
+		close(i.broken)
+	})
+}
+
+func (i *instance) isBroken() bool {
+	select {
+	case <-i.broken:
+		return true
+	default:
+		return false
+	}
+}
+
+// dump asks a hung process for its stacks, which Go prints on SIGQUIT.
+func (i *instance) dump() {
+	p := i.run.started.Load()
+	p.signal(unix.SIGQUIT)
+	timer := time.NewTimer(dumpTime)
+	defer timer.Stop()
+	select {
+	case <-p.exited:
+	case <-timer.C:
+	}
+}
+
+// shutdown ends a healthy instance: Close, then go-plugin's shutdown, then by force.
+func (i *instance) shutdown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	if _, err := i.control.Close(ctx, &wirev1.Empty{}); err != nil {
+		i.logger.Warn("the plugin did not close cleanly", "error", err)
+	}
+	i.end(ctx)
+}
+
+// discard ends an instance at once.
+func (i *instance) discard() {
+	i.run.signal(unix.SIGKILL)
+	i.end(context.Background())
+}
+
+// end joins go-plugin's client under a watchdog and frees what the instance holds.
+func (i *instance) end(ctx context.Context) {
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		i.client.Kill()
+	}()
+	watchdog := time.NewTimer(killWatchdog)
+	defer watchdog.Stop()
+	select {
+	case <-killed:
+	case <-ctx.Done():
+	case <-watchdog.C:
+	}
+	i.run.signal(unix.SIGKILL)
+	<-killed
+	if err := i.run.finish(); err != nil {
+		i.logger.Warn("can't remove the plugin's socket directory", "error", err)
+	}
+}

@@ -1,0 +1,195 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/wire"
+)
+
+// answer takes the reply to the oldest frame, or the stream's end.
+func (x *session) answer(ctx context.Context, frame *wire.ReplyFrame, ok bool) error {
+	if !ok {
+		return x.streamEnd()
+	}
+	if len(x.expected) == 0 {
+		return brokenf(reasonReply, "reply breaks rule order: a reply to batch %d, and nothing was sent", frame.Reply.Id)
+	}
+	if err := x.awaitSent(ctx); err != nil {
+		return err
+	}
+	took := time.Since(x.begin)
+	oldest := x.pop()
+	if oldest.canary {
+		_, err := wire.ApplyReply(oldest.piece.batch, nil, &frame.Reply, x.rules)
+		return x.refused(err)
+	}
+	x.busy = true
+	if err := x.apply(oldest.piece, frame, took); err != nil {
+		return x.refused(err)
+	}
+	x.retries.reset()
+	x.reuse(frame)
+	return nil
+}
+
+// streamEnd is why the stream ended, where the receiver knows.
+func (x *session) streamEnd() error {
+	select {
+	case err := <-x.failed:
+		return err
+	default:
+		return brokenf(reasonStream, "the plugin ended the stream of lane %d", x.number)
+	}
+}
+
+// awaitSent waits until the oldest frame is out of the encoder's hands: only
+// then may its batch change. A plugin that answers before it has read waits.
+func (x *session) awaitSent(ctx context.Context) error {
+	for !x.expected[0].sent {
+		select {
+		case <-x.sent:
+			x.markSent()
+		case <-x.deadline.C:
+			if err := x.overdue(); err != nil {
+				return err
+			}
+		case err := <-x.failed:
+			return err
+		case <-x.instance.broken:
+			return &retry{reason: "the process broke", now: true}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// apply changes the batch by the reply, whole or not at all, and does with
+// refused records what on_error says.
+func (x *session) apply(p *piece, frame *wire.ReplyFrame, took time.Duration) error {
+	b := p.batch
+	refusedBefore := len(b.Failures)
+	outcome, err := wire.ApplyReply(b, p.rows, &frame.Reply, x.rules)
+	if err != nil {
+		return err
+	}
+	if outcome.Adopted > 0 {
+		frame.Detach()
+	}
+	p.rows = nil
+	if x.stage.spec.OnError == DropRecord {
+		dropFailures(b, refusedBefore)
+	}
+	x.stage.metrics.count(outcome, took)
+	return nil
+}
+
+// dropFailures turns the failures from the n-th on into dropped rows.
+func dropFailures(b *record.Batch, n int) {
+	for _, f := range b.Failures[n:] {
+		b.Dropped = append(b.Dropped, f.Row)
+	}
+	b.Failures = b.Failures[:n]
+}
+
+// refused sorts what ApplyReply says against a reply.
+func (x *session) refused(err error) error {
+	var rule *wire.RuleError
+	var later *wire.RetryError
+	var refused *wire.RefusedError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &rule):
+		return brokenf(reasonReply, "%w", err)
+	case errors.As(err, &later):
+		return &retry{reason: err.Error(), after: later.After}
+	case errors.As(err, &refused):
+		return &retry{reason: err.Error() + " (on_error = \"block\")"}
+	default:
+		return err
+	}
+}
+
+// reuse gives a frame back to the receiver.
+func (x *session) reuse(frame *wire.ReplyFrame) {
+	select {
+	case x.spare <- frame:
+	default:
+	}
+}
+
+// windDown lets the plugin finish what it has of a stream whose batches are
+// going to come again, so that it never works on two copies at once.
+func (x *session) windDown(ctx context.Context, why error) error {
+	var again *retry
+	if !errors.As(why, &again) || again.now {
+		return why
+	}
+	// No frame is under way: a frame that was posted is sent, or its failure ends the wait below.
+	for len(x.expected) > 0 {
+		select {
+		case <-x.sent:
+			x.markSent()
+		case frame, ok := <-x.replies:
+			if !ok {
+				return x.streamEnd()
+			}
+			x.pop()
+			x.reuse(frame)
+		case <-x.deadline.C:
+			if err := x.overdue(); err != nil {
+				return err
+			}
+		case err := <-x.failed:
+			return x.split(err)
+		case <-x.instance.broken:
+			return &retry{reason: "the process broke", now: true}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return why
+}
+
+// oversized is a piece that does not fit one frame.
+type oversized struct {
+	piece *piece
+	err   error
+}
+
+// Error says how large it is.
+func (e *oversized) Error() string { return e.err.Error() }
+
+// codeTooLarge is the code of a record that no frame can carry.
+const codeTooLarge = "record.too_large"
+
+// split halves the piece that did not fit, so that it comes again in two
+// frames; a single record that does not fit is that record's error. Any other error passes.
+func (x *session) split(err error) error {
+	var large *oversized
+	if !errors.As(err, &large) {
+		return err
+	}
+	p := large.piece
+	if len(p.rows) == 1 && x.rules.Block {
+		return &retry{reason: large.Error() + " (on_error = \"block\")"}
+	}
+	if len(p.rows) == 1 {
+		x.stage.reject(p.batch, p.rows, codeTooLarge, large.Error())
+		p.rows = nil
+		return &retry{reason: "a record does not fit a frame", now: true}
+	}
+	// Rows may be the batch's own list of live rows, which replies change.
+	rows := slices.Clone(p.rows)
+	at := slices.Index(x.pending, p)
+	half := len(rows) / 2
+	first := &piece{batch: p.batch, rows: rows[:half:half], counts: p.counts, attempt: p.attempt}
+	p.rows = rows[half:]
+	x.pending = slices.Insert(x.pending, at, first)
+	return &retry{reason: "a batch does not fit a frame", now: true}
+}

@@ -1,0 +1,337 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/wire"
+	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
+)
+
+// session is one stream of a lane to one process. The lane's pieces outlive it.
+// One goroutine sends, one receives; what they share with run are channels.
+type session struct {
+	*lane
+	instance *instance
+	stream   grpc.BidiStreamingClient[wirev1.Batch, wirev1.Reply]
+	rules    wire.Rules
+
+	frames  chan *piece           // to send; closed by run
+	sent    chan struct{}         // from send, one per frame handed to the transport
+	replies chan *wire.ReplyFrame // from receive, which closes it at the stream's end
+	spare   chan *wire.ReplyFrame // frames to receive into
+	failed  chan error            // from send and receive, at most one each
+
+	// The rest belongs to run.
+	expected []expectation // frames that have no reply yet, oldest first
+	begin    time.Time     // when the oldest became the oldest: its time runs from here
+	deadline *time.Timer   // of the oldest
+	waiting  bool          // counted in the instance's busy lanes
+	posted   int           // pieces of pending that were sent
+	busy     bool          // since the last tick of the canary's clock
+}
+
+// expectation is a frame that the plugin has to answer.
+type expectation struct {
+	piece  *piece
+	canary bool
+	sent   bool
+}
+
+// session opens a stream, replays what is pending, and passes batches until
+// everything is out (nil), the process breaks (a [*brokenError]), or the
+// pending batches must come again (a [*retry]).
+func (l *lane) session(ctx context.Context, i *instance) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	conn, err := i.dialLane(l.stage.host.transport)
+	if err != nil {
+		return brokenf(reasonStream, "open a connection: %w", err)
+	}
+	defer conn.Close()
+	stream, err := wirev1.NewPluginClient(conn).Lane(ctx)
+	if err != nil {
+		return brokenf(reasonStream, "open the stream of lane %d: %w", l.number, err)
+	}
+	x := &session{
+		lane: l, instance: i, stream: stream, rules: l.stage.rules(i),
+		frames: make(chan *piece, window), sent: make(chan struct{}, window),
+		replies: make(chan *wire.ReplyFrame, window), spare: make(chan *wire.ReplyFrame, window+2),
+		failed: make(chan error, 2),
+	}
+	var both sync.WaitGroup
+	both.Go(func() { x.send(ctx) })
+	both.Go(func() { x.receive(ctx) })
+	err = x.run(ctx)
+	close(x.frames)
+	x.hangUp(ctx, err)
+	cancel()
+	both.Wait()
+	return err
+}
+
+// hangUp lets the plugin end its side of the stream, where there is nothing
+// wrong with it, so that it never sees two streams of one lane.
+func (x *session) hangUp(ctx context.Context, err error) {
+	var again *retry
+	if err != nil && (!errors.As(err, &again) || x.instance.isBroken()) {
+		return
+	}
+	timer := time.NewTimer(hangUpTime)
+	defer timer.Stop()
+	for {
+		select {
+		case _, ok := <-x.replies:
+			if !ok {
+				return
+			}
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// send encodes and sends frames in order.
+func (x *session) send(ctx context.Context) {
+	encoder := wire.NewEncoder(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
+	for p := range x.frames {
+		if err := x.sendOne(ctx, encoder, p); err != nil {
+			x.failed <- err
+			return
+		}
+		x.sent <- struct{}{} // never blocks: run keeps no more frames than it has room for
+	}
+	// Only the receiver learns what became of the stream.
+	_ = x.stream.CloseSend()
+}
+
+func (x *session) sendOne(ctx context.Context, encoder *wire.Encoder, p *piece) error {
+	limit := x.stage.spec.Timeout
+	if len(p.counts) > 0 {
+		bounded, cancel := context.WithTimeout(ctx, limit)
+		err := x.instance.tell(bounded, p.counts)
+		cancel()
+		if err != nil {
+			return brokenf(reasonStream, "%w", err)
+		}
+	}
+	frame, err := encoder.Encode(p.batch, p.rows, x.instance.reads, wire.Frame{Lane: x.number, Attempt: p.attempt, Timeout: limit})
+	if err != nil {
+		return &oversized{piece: p, err: err}
+	}
+	p.attempt++
+	if err := x.stream.SendMsg(frame); err != nil && !errors.Is(err, io.EOF) { // end of file: the receiver gets the reason
+		return brokenf(reasonStream, "send a batch: %w", err)
+	}
+	return nil
+}
+
+// receive reads replies until the stream ends.
+func (x *session) receive(ctx context.Context) {
+	defer close(x.replies)
+	for {
+		frame := x.spareFrame()
+		if err := x.stream.RecvMsg(frame); err != nil {
+			if !errors.Is(err, io.EOF) {
+				x.failed <- brokenf(reasonStream, "%w", err)
+			}
+			return
+		}
+		select {
+		case x.replies <- frame:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (x *session) spareFrame() *wire.ReplyFrame {
+	select {
+	case frame := <-x.spare:
+		return frame
+	default:
+		return &wire.ReplyFrame{}
+	}
+}
+
+// run is the session's loop: it alone touches the lane's state.
+func (x *session) run(ctx context.Context) error {
+	x.deadline = time.NewTimer(time.Hour)
+	x.deadline.Stop()
+	defer x.deadline.Stop()
+	canary := time.NewTicker(canaryInterval)
+	defer canary.Stop()
+	defer x.rest()
+	for x.advance(); !x.finished(); x.advance() {
+		select {
+		case p, ok := <-x.intake():
+			x.accept(p, ok)
+		case x.outlet() <- x.oldestDone():
+			x.done = append(x.done[:0], x.done[1:]...)
+		case <-x.sent:
+			x.markSent()
+		case frame, ok := <-x.replies:
+			if err := x.answer(ctx, frame, ok); err != nil {
+				return x.windDown(ctx, err)
+			}
+		case <-x.deadline.C:
+			if err := x.overdue(); err != nil {
+				return err
+			}
+		case <-canary.C:
+			x.probe()
+		case err := <-x.failed:
+			return x.split(err)
+		case <-x.instance.broken:
+			return &retry{reason: "the process broke", now: true}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// finished reports whether every batch is out.
+func (x *session) finished() bool {
+	return x.drained && len(x.pending) == 0 && len(x.done) == 0
+}
+
+// intake is the lane's input while there is room.
+func (x *session) intake() <-chan *piece {
+	if x.drained || len(x.pending)+len(x.done) >= window {
+		return nil
+	}
+	return x.fed
+}
+
+// outlet is the lane's output while there is something for it.
+func (x *session) outlet() chan<- *record.Batch {
+	if len(x.done) == 0 {
+		return nil
+	}
+	return x.out
+}
+
+func (x *session) oldestDone() *record.Batch {
+	if len(x.done) == 0 {
+		return nil
+	}
+	return x.done[0]
+}
+
+// accept takes a piece from the feeder, or its end.
+func (x *session) accept(p *piece, ok bool) {
+	if !ok {
+		x.drained = true
+		return
+	}
+	x.busy = true
+	x.pending = append(x.pending, p)
+}
+
+// advance moves batches that need no reply any more from pending to done, and
+// sends pieces while there is room.
+func (x *session) advance() {
+	for len(x.pending) > 0 && len(x.pending[0].rows) == 0 {
+		if x.pending[0].last {
+			x.done = append(x.done, x.pending[0].batch)
+		}
+		x.pending = append(x.pending[:0], x.pending[1:]...)
+		x.posted = max(x.posted-1, 0)
+	}
+	for x.posted < len(x.pending) && len(x.expected) < window {
+		p := x.pending[x.posted]
+		x.posted++
+		if len(p.rows) > 0 {
+			x.lastID = p.batch.ID
+			x.post(expectation{piece: p})
+		}
+	}
+}
+
+// post sends a frame. There are never more of them than the channel has room for.
+func (x *session) post(e expectation) {
+	x.expected = append(x.expected, e)
+	if !x.waiting {
+		x.waiting = true
+		x.instance.busyLanes.Add(1)
+		x.restartClock()
+	}
+	x.frames <- e.piece
+}
+
+// pop takes the oldest frame off, which has been answered.
+func (x *session) pop() expectation {
+	oldest := x.expected[0]
+	x.expected = append(x.expected[:0], x.expected[1:]...)
+	x.instance.lastReply.Store(int64(time.Since(x.instance.configured)))
+	if len(x.expected) == 0 {
+		x.rest()
+	} else {
+		x.restartClock()
+	}
+	return oldest
+}
+
+// restartClock gives the oldest expected frame its time.
+func (x *session) restartClock() {
+	x.begin = time.Now()
+	x.deadline.Reset(x.stage.spec.Timeout)
+}
+
+// rest stops the clock of a lane that waits for nothing.
+func (x *session) rest() {
+	if x.deadline.Stop(); x.waiting {
+		x.instance.busyLanes.Add(-1)
+	}
+	x.waiting = false
+}
+
+// overdue decides on the oldest frame when its time is up. A plugin that takes
+// one batch at a time makes lanes wait for each other: while it answers other
+// lanes, a lane's time is that of as many batches as lanes wait.
+func (x *session) overdue() error {
+	if len(x.replies) > 0 {
+		return nil // answered in time; run takes it next
+	}
+	limit := x.stage.spec.Timeout
+	now := time.Since(x.instance.configured)
+	sinceAny := now - time.Duration(x.instance.lastReply.Load())
+	most := limit * time.Duration(x.instance.busyLanes.Load())
+	left := min(limit-sinceAny, most-time.Since(x.begin))
+	if left > 0 {
+		x.deadline.Reset(left)
+		return nil
+	}
+	what := "a batch"
+	if x.expected[0].canary {
+		what = "a canary"
+	}
+	return brokenf(reasonHang, "%s was not answered within %s", what, limit)
+}
+
+// probe sends a canary when nothing has happened since the last tick.
+func (x *session) probe() {
+	if idle := !x.busy && len(x.expected) == 0; idle {
+		x.post(expectation{piece: &piece{batch: &record.Batch{ID: x.lastID}}, canary: true})
+	}
+	x.busy = false
+}
+
+func (x *session) markSent() {
+	for n := range x.expected {
+		if !x.expected[n].sent {
+			x.expected[n].sent = true
+			return
+		}
+	}
+}
