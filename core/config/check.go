@@ -28,7 +28,7 @@ func (d *decoder) check(c *Config) {
 	}
 	d.checkNames(c)
 	if len(c.Pipelines) == 0 {
-		d.missingAt(wholeFile(c.Path), `write pipeline "NAME" { … }`, "there is no pipeline")
+		d.missingAt(wholeFile(c.Files[0]), `write pipeline "NAME" { … }`, "there is no pipeline")
 	}
 	for i := range c.Producers {
 		d.checkMemory(&c.Producers[i], c)
@@ -50,7 +50,7 @@ func (d *decoder) checkNames(c *Config) {
 		if c.Producer(p.Producer) == nil {
 			hint := `write producer { bootstrap_servers = ["…"] }`
 			if len(producers) > 0 {
-				hint = didYouMean(p.Producer, producers)
+				hint = Suggest(p.Producer, producers)
 			}
 			d.missingAt(p.Places.At("producer"), hint, "there is no producer %s", quote(p.Producer))
 		}
@@ -59,7 +59,7 @@ func (d *decoder) checkNames(c *Config) {
 
 // once refuses a second block of the same name.
 func (d *decoder) once(first map[string]Place, kind, name string, at Place) {
-	if before, again := first[name]; again {
+	if before, again := first[name]; again && name != "" {
 		d.errorAt(at, fmt.Sprintf("the first one is at %s:%d", before.at.Filename, before.at.Start.Line), "a second %s %s", kind, quote(name))
 		return
 	}

@@ -46,13 +46,13 @@ func (c *Config) UseDevBroker(bootstrapServers []string, dataDir string) {
 
 // Agent is the block of that name: what concerns the process as a whole.
 type Agent struct {
-	DataDir         string        // absolute
-	PluginDir       string        // absolute
-	HTTPListen      string        // host:port; empty: no HTTP
-	LogLevel        slog.Level    //
-	LogFormat       LogFormat     //
+	DataDir         string // absolute
+	PluginDir       string // absolute
+	HTTPListen      string // host:port; empty: no HTTP
+	LogLevel        slog.Level
+	LogFormat       LogFormat
 	ShutdownTimeout time.Duration // for delivering what is in flight at a stop
-	Places          Places        //
+	Places          Places        `json:"-"` // where it is written
 }
 
 // LogFormat is how the agent's own log is written.
@@ -90,7 +90,7 @@ type Producer struct {
 	// Properties are raw librdkafka properties by name. None of them is one
 	// that the agent sets itself.
 	Properties map[string]Secret
-	Places     Places
+	Places     Places `json:"-"` // where it is written
 
 	properties members
 }
@@ -116,7 +116,7 @@ type TLS struct {
 	CertFile    string // with KeyFile: authenticates the agent; else both are empty
 	KeyFile     string
 	KeyPassword Secret
-	Places      Places
+	Places      Places `json:"-"` // where it is written
 }
 
 // SASL authenticates the agent to the brokers.
@@ -124,7 +124,7 @@ type SASL struct {
 	Mechanism string // PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or GSSAPI
 	Username  Secret
 	Password  Secret
-	Places    Places
+	Places    Places `json:"-"` // where it is written
 }
 
 // Pipeline carries records from its sources through its stages to a topic.
@@ -142,7 +142,7 @@ type Pipeline struct {
 	KeySerializer   *Stage        // nil: bytes as they are
 	ValueSerializer *Stage        // nil: bytes as they are
 	Partitioner     *Stage        // nil: the producer's own
-	Places          Places
+	Places          Places        `json:"-"` // where it is written
 }
 
 // Stages returns all stages in running order.
@@ -191,7 +191,7 @@ type Source struct {
 	Kind   SourceKind
 	Name   string      // unique in its pipeline: the kind, from the second on with a number ("file-2")
 	File   *FileSource // for SourceFile
-	Places Places
+	Places Places      `json:"-"` // where it is written
 }
 
 // FileSource tails files. All globs are absolute, in the syntax of doublestar;

@@ -58,7 +58,8 @@ type block struct {
 	header Place
 }
 
-// label returns label i and its place, or the block's header.
+// label returns label i and its place; a missing one is empty and has the place
+// of the block's header.
 func (b block) label(i int) (string, Place) {
 	if i >= len(b.Labels) {
 		return "", b.header
@@ -146,7 +147,7 @@ func (d *decoder) attribute(attr *hclsyntax.Attribute, src *source, s schema) {
 		return
 	}
 	if parsed, ok := known.read(v); ok && !available(s.key+"."+attr.Name, parsed) {
-		d.errorAt(name, "leave it out", "%s is not available yet", firstLine(attr.SrcRange.SliceBytes(src.text)))
+		d.errorAt(name, "leave it out", "%s = %s is not available yet", attr.Name, firstLine(attr.Expr.Range().SliceBytes(src.text)))
 	}
 }
 
@@ -163,18 +164,17 @@ func (d *decoder) nested(b block, s schema, seen map[string]Place) {
 	}
 	if first, again := seen[b.Type]; again && known.once {
 		d.errorAt(at, fmt.Sprintf("the first one is at %s:%d", first.at.Filename, first.at.Start.Line), "a second %s block in %s", b.Type, s.name)
-		return
+	} else {
+		seen[b.Type] = at
 	}
-	seen[b.Type] = at
 	switch {
 	case len(b.Labels) < known.minLabels:
 		d.errorAt(at, fmt.Sprintf("write %s %q { … }", b.Type, strings.ToUpper(known.labels)), "%s needs a label: %s", b.Type, known.labels)
-		return
 	case len(b.Labels) > known.maxLabels:
 		_, extra := b.label(known.maxLabels)
 		d.errorAt(extra, "", "%s takes %s", b.Type, countLabels(known.maxLabels))
-		return
-	case !available(s.key+"."+b.Type, nil):
+	}
+	if !available(s.key+"."+b.Type, nil) {
 		d.errorAt(at, "leave it out", "%s is not available yet", b.Type)
 		return
 	}
@@ -191,19 +191,19 @@ func countLabels(n int) string {
 // suggest finds what an unknown name may have meant, or lists all names.
 func (s schema) suggest(name string) string {
 	known := slices.Concat(slices.Collect(maps.Keys(s.attributes)), slices.Collect(maps.Keys(s.blocks)))
-	return didYouMean(name, known)
+	return Suggest(name, known)
 }
 
-// didYouMean suggests the nearest of some names, or lists them when none is
-// near.
-func didYouMean(name string, known []string) string {
+// Suggest is the hint for an unknown name: the nearest of those that are known,
+// or all of them when none is near.
+func Suggest(name string, known []string) string {
 	if near := closest(name, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	if len(known) == 0 {
 		return ""
 	}
-	return "known here: " + strings.Join(slices.Sorted(slices.Values(known)), ", ")
+	return "known here: " + strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", ")
 }
 
 // closest returns the known name within an edit distance that a slip of the
@@ -222,6 +222,10 @@ func closest(name string, known []string) string {
 // evaluate computes an attribute's expression.
 func (d *decoder) evaluate(attr *hclsyntax.Attribute, src *source) (value, bool) {
 	place := Place{src, attr.Expr.Range()}
+	if loop := findLoop(attr.Expr); loop != nil {
+		d.errorAt(Place{src, loop.Range()}, "write the elements out", "for expressions are not part of the configuration language")
+		return value{}, false
+	}
 	d.calls.placeholders = nil
 	got, diags := attr.Expr.Value(d.context)
 	for _, name := range d.calls.placeholders {
@@ -238,6 +242,19 @@ func (d *decoder) evaluate(attr *hclsyntax.Attribute, src *source) (value, bool)
 	return value{Value: got, name: attr.Name, expr: attr.Expr, place: place, source: src, decoder: d}, true
 }
 
+// findLoop returns a for expression inside expr, or nil. Loops are refused: with
+// the functions there are, they only serve to make a small file take forever.
+func findLoop(expr hclsyntax.Expression) *hclsyntax.ForExpr {
+	var found *hclsyntax.ForExpr
+	_ = hclsyntax.VisitAll(expr, func(node hclsyntax.Node) hcl.Diagnostics {
+		if loop, is := node.(*hclsyntax.ForExpr); is && found == nil {
+			found = loop
+		}
+		return nil
+	})
+	return found
+}
+
 // fromHCL takes over what hcl itself has to say.
 func (d *decoder) fromHCL(diags hcl.Diagnostics, src *source) {
 	for _, diag := range diags {
@@ -245,7 +262,10 @@ func (d *decoder) fromHCL(diags hcl.Diagnostics, src *source) {
 		if diag.Subject != nil {
 			place.at = *diag.Subject
 		}
-		message, hint := lowerFirst(diag.Summary), diag.Detail
+		message, hint := lowerFirst(diag.Summary), place.unlessSecret(diag.Detail)
+		if diag.Summary == "Variables not allowed" {
+			hint = `write text in quotes; inside them "${" begins a template, and "$${" is the two characters`
+		}
 		if call, ok := hcl.DiagnosticExtra[hclsyntax.FunctionCallDiagExtra](diag); ok && call.FunctionCallError() != nil {
 			message, hint = splitHint(call.FunctionCallError())
 		}

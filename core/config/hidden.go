@@ -37,7 +37,7 @@ func hiddenIn(text []byte, offset int) []span {
 			continue
 		}
 		if s.hides(t) {
-			s.spans = append(s.spans, span{offset + t.Range.Start.Byte, offset + t.Range.End.Byte})
+			s.spans = append(s.spans, span{offset + t.Range.Start.Byte, offset + t.Range.End.Byte, t.Type == hclsyntax.TokenComment})
 		}
 	}
 	return s.spans
@@ -169,6 +169,7 @@ func merge(spans []span) []span {
 	for _, s := range spans {
 		if last := len(merged) - 1; last >= 0 && s.start <= merged[last].end {
 			merged[last].end = max(merged[last].end, s.end)
+			merged[last].comment = merged[last].comment && s.comment
 			continue
 		}
 		merged = append(merged, s)

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // maxFile bounds one configuration file.
@@ -118,13 +117,6 @@ func openError(err error) string {
 	return err.Error()
 }
 
-// parsedFile is a file as far as it could be parsed.
-type parsedFile struct {
-	source *source
-	body   *hclsyntax.Body
-	broken int // offset of the first error of syntax; -1: none
-}
-
 func newDecoder(options Options, folder string) *decoder {
 	c := &calls{options: options, folder: folder}
 	return &decoder{
@@ -133,72 +125,6 @@ func newDecoder(options Options, folder string) *decoder {
 		calls:   c,
 		context: &hcl.EvalContext{Functions: c.functions()},
 	}
-}
-
-// parse reads a file and parses as much of it as it can.
-func (d *decoder) parse(name string, pipes bool) (parsedFile, bool) {
-	text, err := readBounded(name, maxFile, pipes)
-	if err != nil {
-		d.partial = true
-		d.errorAt(wholeFile(name), "", "%s", openError(err))
-		return parsedFile{}, false
-	}
-	src := &source{name: name, text: text}
-	if place, problem := checkLimits(src); problem != "" {
-		d.partial = true
-		d.errorAt(place, "", "%s", problem)
-		return parsedFile{}, false
-	}
-	file, diags := hclsyntax.ParseConfig(text, name, hcl.InitialPos)
-	src.hidden = hiddenSpans(text, diags.HasErrors())
-	f := parsedFile{source: src, broken: -1}
-	d.fromHCL(diags, src)
-	for _, diag := range diags {
-		if diag.Severity == hcl.DiagError && diag.Subject != nil && (f.broken < 0 || diag.Subject.Start.Byte < f.broken) {
-			f.broken = diag.Subject.Start.Byte
-			d.partial = true
-		}
-	}
-	if file == nil {
-		return f, false
-	}
-	body, ok := file.Body.(*hclsyntax.Body)
-	f.body = body
-	return f, ok && d.checkExpressions(f)
-}
-
-// checkExpressions refuses for expressions: with the functions there are, they
-// have no use but to make a small file take forever.
-func (d *decoder) checkExpressions(f parsedFile) bool {
-	ok := true
-	_ = hclsyntax.VisitAll(f.body, func(node hclsyntax.Node) hcl.Diagnostics {
-		if loop, is := node.(*hclsyntax.ForExpr); is {
-			d.errorAt(Place{f.source, loop.Range()}, "write the elements out", "for expressions are not part of the configuration language")
-			ok = false
-		}
-		return nil
-	})
-	d.partial = d.partial || !ok
-	return ok
-}
-
-// dropGuesses forgets what was found, in a file that can't be parsed to its
-// end, behind its first error of syntax: there the parser has guessed. What the
-// parser itself said, the first findings, stays.
-func (d *decoder) dropGuesses(fromParser int, parsed []parsedFile) {
-	broken := map[string]int{}
-	for _, f := range parsed {
-		if f.broken >= 0 {
-			broken[f.source.name] = f.broken
-		}
-	}
-	kept := d.found[:fromParser]
-	for _, f := range d.found[fromParser:] {
-		if offset, is := broken[f.File]; !is || f.place.at.Start.Byte < offset {
-			kept = append(kept, f)
-		}
-	}
-	d.found = kept
 }
 
 // diagnostics returns what was found in the order of files and lines.

@@ -139,7 +139,7 @@ func checksum(v value) (string, bool) {
 
 // environment takes a plugin's environment.
 func environment(v value) (map[string]Secret, bool) {
-	places := membersOf(v.expr, v.decoder.context, v.source)
+	places := v.membersOf()
 	env, ok := stringsByName(v, places)
 	for name, s := range env {
 		if name == "" || strings.ContainsAny(name, "=\x00") || strings.ContainsRune(s.Reveal(), 0) {

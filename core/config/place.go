@@ -21,8 +21,12 @@ type source struct {
 	hidden []span
 }
 
-// span is a half-open range of bytes.
-type span struct{ start, end int }
+// span is a half-open range of bytes. A comment is left out of what is shown, a
+// secret is replaced.
+type span struct {
+	start, end int
+	comment    bool
+}
 
 // Place is a piece of the configuration's text. The zero Place stands for the
 // configuration as a whole.
@@ -48,8 +52,8 @@ func (p Place) diagnostic(severity Severity, message, hint string) Diagnostic {
 		File:     p.at.Filename,
 		Line:     max(p.at.Start.Line, 1),
 		Column:   max(p.at.Start.Column, 1),
-		Message:  p.withoutSecrets(message),
-		Hint:     p.withoutSecrets(hint),
+		Message:  printable(message),
+		Hint:     printable(hint),
 	}
 	if p.source != nil {
 		d.File = p.source.name
@@ -58,16 +62,13 @@ func (p Place) diagnostic(severity Severity, message, hint string) Diagnostic {
 	return d
 }
 
-// withoutSecrets takes the secrets that the place overlaps out of a message:
-// hcl's own messages may quote a name or a value.
-func (p Place) withoutSecrets(text string) string {
-	text = printable(text)
-	if p.source == nil {
-		return text
-	}
+// unlessSecret returns a text of hcl's, or nothing where it quotes a secret that
+// the place overlaps.
+func (p Place) unlessSecret(text string) string {
 	for _, s := range p.source.hidden {
-		if s.start < p.at.End.Byte && p.at.Start.Byte <= s.end {
-			text = strings.ReplaceAll(text, string(p.source.text[s.start:s.end]), redacted)
+		overlaps := s.start <= p.at.End.Byte && p.at.Start.Byte <= s.end
+		if overlaps && strings.Contains(text, strings.TrimSpace(string(p.source.text[s.start:s.end]))) {
+			return ""
 		}
 	}
 	return text
@@ -100,7 +101,7 @@ func (p Place) snippet(number int) string {
 	}
 	for i := start; i < end; {
 		if hidden, ok := p.source.hiddenAt(i); ok {
-			for _, r := range redacted {
+			for _, r := range hidden.shown() {
 				put(r, p.covers(i) || p.covers(hidden.end-1))
 			}
 			i = hidden.end
@@ -127,6 +128,14 @@ func gutter(number int, line, marks string) string {
 // that it stands before.
 func (p Place) covers(i int) bool {
 	return i == p.at.Start.Byte || i > p.at.Start.Byte && i < p.at.End.Byte
+}
+
+// shown is what stands for the span in a snippet.
+func (s span) shown() string {
+	if s.comment {
+		return ""
+	}
+	return redacted
 }
 
 func (s *source) hiddenAt(i int) (span, bool) {
@@ -186,10 +195,11 @@ func (m members) at(pointer string, otherwise Place) Place {
 	}
 }
 
-// membersOf collects the places of all members that stand in the text. What a
-// function or a template makes has the place of its expression.
-func membersOf(expr hclsyntax.Expression, context *hcl.EvalContext, src *source) members {
-	found := members{}
+// membersOf collects the places of all members that stand in the text, and
+// refuses a name that stands twice in one object. What a function or a template
+// makes has the place of its expression.
+func (v value) membersOf() members {
+	found := members{"": v.place}
 	var walk func(pointer string, expr hclsyntax.Expression)
 	walk = func(pointer string, expr hclsyntax.Expression) {
 		switch e := expr.(type) {
@@ -198,23 +208,26 @@ func membersOf(expr hclsyntax.Expression, context *hcl.EvalContext, src *source)
 		case *hclsyntax.TupleConsExpr:
 			for i, element := range e.Exprs {
 				at := pointer + "/" + strconv.Itoa(i)
-				found[at] = Place{src, element.Range()}
+				found[at] = Place{v.source, element.Range()}
 				walk(at, element)
 			}
 		case *hclsyntax.ObjectConsExpr:
 			for _, item := range e.Items {
-				name, ok := memberName(item.KeyExpr, context)
+				name, ok := memberName(item.KeyExpr, v.decoder.context)
 				if !ok {
 					continue
 				}
 				at := pointer + "/" + escapePointer(name)
-				found[at] = Place{src, hcl.RangeBetween(item.KeyExpr.Range(), item.ValueExpr.Range())}
+				place := Place{v.source, hcl.RangeBetween(item.KeyExpr.Range(), item.ValueExpr.Range())}
+				if _, again := found[at]; again {
+					v.decoder.errorAt(place, "", "%s is set a second time", quote(name))
+				}
+				found[at] = place
 				walk(at, item.ValueExpr)
 			}
 		}
 	}
-	found[""] = Place{src, expr.Range()}
-	walk("", expr)
+	walk("", v.expr)
 	return found
 }
 

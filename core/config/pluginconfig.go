@@ -27,7 +27,7 @@ func pluginConfig(v value) (PluginConfig, bool) {
 		}
 		*form.text = encoded
 	}
-	return PluginConfig{text: text, members: membersOf(v.expr, v.decoder.context, v.source)}, true
+	return PluginConfig{text: text, members: v.membersOf()}, true
 }
 
 // jsonValue turns a value into what encoding/json writes. With hide, secrets

@@ -41,8 +41,8 @@ func defaultProducer() Producer {
 
 func (d *decoder) producer(b block) Producer {
 	p := defaultProducer()
-	if len(b.Labels) > 0 {
-		p.Name = d.name("a producer", b)
+	if name := d.name("a producer", b); name != "" {
+		p.Name = name
 	}
 	p.Places = d.block(b, schema{
 		name: "producer",
@@ -131,8 +131,10 @@ func (d *decoder) checkProducer(p *Producer) {
 		set           bool
 		lost          string
 	}{
-		{"acks", `acks = "` + string(p.Acks) + `"`, p.Acks != AcksAll,
-			"at least once: a record that counts as delivered is lost with the broker that had it"},
+		{"acks", `acks = "1"`, p.Acks == AcksLeader,
+			"at least once: a record that counts as delivered is lost with the one broker that had it"},
+		{"acks", `acks = "0"`, p.Acks == AcksNone,
+			"at least once: a record counts as delivered when it is sent, whether or not a broker takes it"},
 		{"retries", "retries = 0", p.Retries == 0,
 			"order: a record that failed once is produced again behind later ones"},
 		{"max_in_flight", "max_in_flight above 5", p.MaxInFlight > 5,
@@ -164,7 +166,7 @@ func (d *decoder) checkProducer(p *Producer) {
 // a metric's label and the name of a folder.
 func (d *decoder) name(what string, b block) string {
 	label, place := b.label(0)
-	if !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`).MatchString(label) {
+	if len(b.Labels) > 0 && !regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`).MatchString(label) {
 		d.errorAt(place, "up to 64 letters, digits, '.', '_' and '-', the first a letter or digit", "%s can't be the name of %s", quote(label), what)
 	}
 	return label
@@ -218,7 +220,7 @@ func readableFile(v value) (string, bool) {
 // a promise or have an attribute of their own.
 func (d *decoder) properties(p *Producer) parser[map[string]Secret] {
 	return func(v value) (map[string]Secret, bool) {
-		places := membersOf(v.expr, d.context, v.source)
+		places := v.membersOf()
 		p.properties = places
 		all, ok := stringsByName(v, places)
 		for name, s := range all {

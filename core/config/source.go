@@ -16,10 +16,11 @@ const minLine = 16
 func (d *decoder) addSource(p *Pipeline, b block) {
 	label, place := b.label(0)
 	switch {
+	case len(b.Labels) == 0:
 	case label == string(SourceFile):
 		p.Sources = append(p.Sources, d.fileSource(sourceName(p, label), b))
 	case label != "socket" && label != "stdin":
-		d.errorAt(place, didYouMean(label, []string{"file", "socket", "stdin"}), "unknown source %s", quote(label))
+		d.errorAt(place, Suggest(label, []string{"file", "socket", "stdin"}), "unknown source %s", quote(label))
 	case !available("pipeline.source."+label, nil):
 		d.errorAt(place, "leave it out", "source %q is not available yet", label)
 	}
@@ -117,6 +118,10 @@ func glob(v value) (string, bool) {
 	}
 	if !doublestar.ValidatePattern(s) {
 		v.fail(`in a glob, * is any part of a name, ** any folders, […] and {a,b} are choices`, "must be a glob, not %s", quote(s))
+		return "", false
+	}
+	if strings.HasSuffix(s, "/") {
+		v.fail("write "+quote(s+"*"), "must name files, not a folder")
 		return "", false
 	}
 	return filepath.Clean(s), true

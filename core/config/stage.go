@@ -42,7 +42,7 @@ type Stage struct {
 	Path      string            // of the executable, absolute: as written, else made of PluginDir, kind and label
 	Env       map[string]Secret // the plugin's environment beside the fixed minimum
 	MemoryMax int64             // bytes; 0: no limit
-	Places    Places            // At("path") is the label where no path is written
+	Places    Places            `json:"-"` // At("path") is the label where no path is written
 
 	label Place
 }

@@ -37,17 +37,17 @@ func (v value) fail(hint, format string, args ...any) {
 // wrongType reports that the value is not what is wanted.
 func (v value) wrongType(wanted, hint string) {
 	plain, _ := v.UnmarkDeep()
-	v.fail(hint, "must be %s, not a %s", wanted, friendly(plain.Type()))
+	v.fail(hint, "must be %s, not %s", wanted, friendly(plain.Type()))
 }
 
 func friendly(t cty.Type) string {
 	switch {
 	case t.IsTupleType(), t.IsListType(), t.IsSetType():
-		return "list"
+		return "a list"
 	case t.IsObjectType(), t.IsMapType():
-		return "object"
+		return "an object"
 	default:
-		return t.FriendlyName()
+		return "a " + t.FriendlyName()
 	}
 }
 
@@ -88,12 +88,8 @@ func boolean(v value) (bool, bool) {
 // integer takes a whole number in a range, also as the string that env() gives.
 func integer(least, most int) parser[int] {
 	return func(v value) (int, bool) {
-		n, ok := whole(v, fmt.Sprintf("a whole number from %d to %d", least, most))
-		if ok && (n < int64(least) || n > int64(most)) {
-			v.fail("", "must be from %d to %d, not %d", least, most, n)
-			return 0, false
-		}
-		return int(n), ok
+		n, ok := whole(v, "a whole number")
+		return int(n), ok && inRange(v, n, int64(least), int64(most), func(n int64) string { return strconv.FormatInt(n, 10) })
 	}
 }
 
@@ -134,12 +130,21 @@ func size(least, most int64) parser[int64] {
 			}
 			n = parsed
 		}
-		if n < least || n > most {
-			v.fail("", "must be from %s to %s, not %s", FormatSize(least), FormatSize(most), FormatSize(n))
-			return 0, false
-		}
-		return n, true
+		return n, inRange(v, n, least, most, FormatSize)
 	}
+}
+
+// inRange reports a value that is too small or too large, in its own unit.
+func inRange[T ~int64](v value, n, least, most T, format func(T) string) bool {
+	switch {
+	case n < least:
+		v.fail("", "must be at least %s, not %s", format(least), format(n))
+	case n > most:
+		v.fail("", "must be at most %s, not %s", format(most), format(n))
+	default:
+		return true
+	}
+	return false
 }
 
 // duration takes a Go duration in a range.
@@ -155,11 +160,7 @@ func duration(least, most time.Duration) parser[time.Duration] {
 			v.fail(form, "must be a duration, not %s", quote(v.AsString()))
 			return 0, false
 		}
-		if d < least || d > most {
-			v.fail("", "must be from %s to %s, not %s", least, most, d)
-			return 0, false
-		}
-		return d, true
+		return d, inRange(v, d, least, most, time.Duration.String)
 	}
 }
 
@@ -210,7 +211,7 @@ func listOf[T any](parse parser[T]) parser[[]T] {
 			v.wrongType("a list", "write it in brackets: [ … ]")
 			return nil, false
 		}
-		places := membersOf(v.expr, v.decoder.context, v.source)
+		places := v.membersOf()
 		list, all := []T{}, true
 		for i, element := range v.AsValueSlice() {
 			e := v
