@@ -1,0 +1,95 @@
+# What to build, run and test. Needs Go, gcc, make and git; `make help` lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS   += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := build
+
+GO      ?= go
+VERSION ?= $(or $(patsubst v%,%,$(shell git describe --tags --match 'v*' --dirty 2>/dev/null)),0.1.0-dev)
+COMMIT  ?= $(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),unknown)
+
+# Prerequisites: every non-test Go file of a tree, so that nothing is rebuilt needlessly.
+go_files       = $(shell find $(wildcard $(1)) -name '*.go' ! -name '*_test.go')
+AGENT_SOURCES  := $(call go_files,cmd core sources) go.mod go.sum
+PLUGIN_SOURCES := $(call go_files,plugins core/record core/wire) go.mod go.sum
+
+# plugins/interceptors/filter/main.go → bin/plugins/barnabas-interceptor-filter
+PLUGIN_MAINS := $(wildcard plugins/interceptors/*/main.go plugins/serializers/*/main.go plugins/partitioners/*/main.go)
+plugin_binary = bin/plugins/barnabas-$(patsubst %s,%,$(word 2,$(subst /, ,$(1))))-$(word 3,$(subst /, ,$(1)))
+PLUGINS      := $(foreach main,$(PLUGIN_MAINS),$(call plugin_binary,$(main)))
+
+.PHONY: build run test check unit end-to-end bench lint package clean help
+
+## build: bin/barnabas and every built-in plugin as bin/plugins/barnabas-<kind>-<name>
+build: bin/barnabas $(PLUGINS)
+
+bin/barnabas: $(AGENT_SOURCES) bin/.stamp
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION) -X main.commit=$(COMMIT)" -o $@ ./cmd/agent
+
+# Touched only when version or commit change.
+bin/.stamp: FORCE
+	@mkdir -p bin
+	@echo "$(VERSION) $(COMMIT)" | cmp --silent - $@ || echo "$(VERSION) $(COMMIT)" > $@
+.PHONY: FORCE
+FORCE:
+
+# Plugins are pure Go, so their binaries need no libraries.
+define plugin_rule
+$(call plugin_binary,$(1)): $(PLUGIN_SOURCES)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $$@ ./$(dir $(1))
+endef
+$(foreach main,$(PLUGIN_MAINS),$(eval $(call plugin_rule,$(main))))
+
+## run: build, then run agent.hcl with an embedded broker
+run: build
+	bin/barnabas run --dev --config agent.hcl
+
+## test: everything that CI runs
+test: check unit end-to-end
+	@.ci/kafka-notice
+
+check:
+	@unformatted=$$(gofmt -l $(wildcard *.go cmd core sources plugins test bench)); \
+	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+
+# Two packages at a time: what waits for processes and timers needs the other core.
+TEST := $(GO) test -race -p 2 -timeout 15m
+
+unit:
+	$(TEST) $$($(GO) list ./core/... ./sources/... ./plugins/... ./bench/...)
+
+# Results of these depend on binaries and on the tree, which Go's cache does not see.
+end-to-end: build
+	$(TEST) -count=1 . ./cmd/... ./test/...
+
+## bench: the benchmarks of docs/benchmarks.md; BENCH="-only NAME" chooses
+bench: build
+	$(GO) run ./bench $(BENCH)
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOLANGCI_LINT         := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+
+## lint: the linters of .golangci.yml, at a pinned version
+lint: $(GOLANGCI_LINT)
+	$(GOLANGCI_LINT) run ./...
+
+$(GOLANGCI_LINT):
+	@mkdir -p bin/tools
+	GOBIN=$(CURDIR)/bin/tools $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv bin/tools/golangci-lint $@
+
+## package: .deb and .rpm in dist/
+package:
+	@echo "make package: packages are not available yet; 'make build' gives all binaries in bin/" >&2
+	@exit 1
+
+## clean: remove what was built
+clean:
+	rm -rf bin dist
+
+## help: this list
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
