@@ -21,11 +21,11 @@ func TestLoopAgainstItself(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var out bytes.Buffer
-	o := options{records: 30_000, width: 200, rounds: 2, broker: "kfake", only: "loop"}
+	o := options{records: 400_000, width: 200, rounds: 2, broker: "kfake", only: "loop"}
 	if err := run(ctx, o, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"30000 records of 200 bytes", "| loop, murmur2 (again) |", "rate, A/A:", "resident memory at most: loop "} {
+	for _, want := range []string{"400000 records of 200 bytes", "| loop, murmur2 (again) |", "rate, A/A:", "resident memory at most: loop "} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
 		}

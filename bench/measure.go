@@ -96,6 +96,9 @@ func (b *bench) watch(ctx context.Context, command *exec.Cmd, made *topic.Topic,
 		return nil, err
 	}
 	records := to.records - from.records
+	if records <= 0 {
+		return nil, fmt.Errorf("%d records are sent too quickly to be measured: ask for more", b.records)
+	}
 	s.rate = float64(records) / to.at.Sub(from.at).Seconds()
 	s.cpu = perRecord(to.contender, records) - perRecord(from.contender, records)
 	s.broker = (to.broker - from.broker) / time.Duration(records)
