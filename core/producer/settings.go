@@ -1,6 +1,8 @@
 package producer
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -150,5 +152,50 @@ func (c *Config) Check() error {
 		return fmt.Errorf("producer %q: %w", c.Name, err)
 	}
 	client.Close()
+	return nil
+}
+
+// LibraryVersion is the version of the linked librdkafka.
+func LibraryVersion() string {
+	_, text := kafka.LibraryVersion()
+	return text
+}
+
+// SupportsSASL says whether the linked librdkafka can authenticate by a mechanism.
+func SupportsSASL(mechanism string) bool {
+	m := kafka.ConfigMap{"log_level": 0, "bootstrap.servers": "localhost", "security.protocol": "sasl_plaintext", "sasl.mechanism": mechanism}
+	client, err := kafka.NewProducer(&m)
+	if err != nil {
+		return false
+	}
+	client.Close()
+	return true
+}
+
+// FindTopic asks the brokers whether they know a topic. It takes at most ten seconds.
+func (c *Config) FindTopic(ctx context.Context, topic string) error {
+	m := c.mainProperties()
+	m["go.logs.channel.enable"] = false
+	m["log_level"] = 0
+	client, err := kafka.NewProducer(&m)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	timeout := 10 * time.Second
+	if deadline, has := ctx.Deadline(); has {
+		timeout = min(timeout, time.Until(deadline))
+	}
+	metadata, err := client.GetMetadata(&topic, false, int(timeout.Milliseconds()))
+	if err != nil {
+		return err
+	}
+	found := metadata.Topics[topic]
+	if found.Error.Code() != kafka.ErrNoError {
+		return found.Error
+	}
+	if len(found.Partitions) == 0 {
+		return errors.New("it has no partitions")
+	}
 	return nil
 }
