@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func (c *Config) properties() kafka.ConfigMap {
 		"enable.idempotence":           c.Idempotence,
 		"retries":                      c.Retries,
 		"message.timeout.ms":           int(c.DeliveryTimeout.Milliseconds()),
-		"linger.ms":                    float64(c.Linger.Microseconds()) / 1000,
+		"linger.ms":                    strconv.FormatFloat(c.Linger.Seconds()*1000, 'f', -1, 64),
 		"compression.type":             c.Compression,
 		"batch.size":                   c.BatchSize,
 		"batch.num.messages":           mostMessages,
