@@ -1,0 +1,375 @@
+package file
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+)
+
+// content is what a file holds from one beginning to the next truncation. It is
+// the stream that the records belong to: positions of one content only grow.
+type content struct {
+	origin    record.Origin
+	delivered atomic.Int64
+}
+
+// Origin implements record.Stream. The path is the one under which the file was found.
+func (c *content) Origin() record.Origin { return c.origin }
+
+// Delivered implements record.Stream.
+func (c *content) Delivered(position int64) {
+	for {
+		old := c.delivered.Load()
+		if position <= old || c.delivered.CompareAndSwap(old, position) {
+			return
+		}
+	}
+}
+
+// file is one tracked inode, held open until all of it is delivered. The
+// discoverer looks at it, one tailer reads it, and Checkpoint saves it.
+type file struct {
+	identity identity     // constant
+	key      string       // of its checkpoint; constant
+	host     string       // constant
+	lane     int          // constant
+	fd       int          // handle's; valid until the tailer closes it
+	average  int          // bytes per record, moving; owned by the tailer
+	queued   bool         // waits for its turn; owned by the tailer
+	after    *file        // read before this one, because it had the name earlier; owned by the tailer
+	finished bool         // once: read to its limit; owned by the tailer
+	reads    backoff      // of reading; owned by the tailer
+	noticed  bool         // in the inbox; guarded by the inbox
+	emitted  checkpointed // owned by Checkpoint
+	seen     look         // the last look; owned by the discoverer
+	changed  time.Time    // when the discoverer saw a difference; owned by it
+	last     *state       // its state when it was released; owned by the discoverer
+
+	mu        sync.Mutex
+	handle    *os.File // closed by the tailer, or by Source.Close after Run
+	path      string   // the last name that matched; written by the discoverer
+	real      string   // what path resolved to; written by the discoverer
+	content   *content // replaced by the tailer when the file begins anew
+	cursor    int64    // where the next unread line begins; written by the tailer
+	scanned   int64    // no "\n" stands between cursor and here; written by the tailer
+	tail      []byte   // up to guardSize bytes before cursor, as they were read
+	size      int64    // the largest known of this content
+	limit     int64    // read no further
+	lost      int64    // bytes that left the file unread before the tailer saw that it was truncated
+	truncated bool     // seen by the discoverer, not yet by the tailer
+	rotated   bool     // it lost the name under which it was found
+	final     bool     // nobody writes to it any more: a line without end is complete
+	release   bool     // all is delivered: the tailer may close it
+	closed    bool
+	retry     time.Time // a read failed: not before this time again
+}
+
+// checkpointed is what Checkpoint has given for a file so far.
+type checkpointed struct {
+	content  *content
+	position int64
+	size     int64
+	path     string
+	head     int // bytes of the head that headHash covers
+	headHash uint64
+}
+
+// unlimited is the limit of a file that is followed.
+const unlimited = math.MaxInt64
+
+func newFile(handle *os.File, id identity, c candidate, host string, position int64) *file {
+	f := &file{
+		identity: id,
+		host:     host,
+		fd:       int(handle.Fd()),
+		average:  firstAverage,
+		handle:   handle,
+		path:     c.path,
+		real:     c.real(),
+		cursor:   position,
+		scanned:  position,
+		size:     max(position, c.look.size),
+		limit:    unlimited,
+		seen:     c.look,
+	}
+	f.content = f.newContent(position)
+	return f
+}
+
+func (f *file) newContent(position int64) *content {
+	c := &content{origin: record.Origin{Kind: "file", File: f.path, Host: f.host}}
+	c.delivered.Store(position)
+	return c
+}
+
+// loadTail reads the bytes before the cursor, which later reads are compared with.
+func (f *file) loadTail() error {
+	f.tail = make([]byte, min(guardSize, f.cursor))
+	return readFull(f.fd, f.tail, f.cursor-int64(len(f.tail)))
+}
+
+// observe reports whether there may be something to read. quick is a look made by
+// name, nil if there is none; when it differs from the last, the descriptor is
+// asked, in order with what the tailer does. What a truncation took away unread is
+// added up here, since the tailer may be waiting for its lane.
+func (f *file) observe(quick *look, now time.Time) (ready bool, err error) {
+	same := quick != nil && quick.size == f.seen.size && quick.modified == f.seen.modified
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false, nil
+	}
+	differs := false
+	if !same {
+		l, err := lookAt(f.fd)
+		if err != nil {
+			return false, err
+		}
+		differs = l.size != f.seen.size || l.modified != f.seen.modified
+		f.seen = l
+		f.measureLocked(l.size)
+	}
+	if differs {
+		f.changed = now
+		f.final = false // what is written after all may be part of a line
+	}
+	unread := f.truncated || f.size > max(f.cursor, f.scanned) || f.final && f.size > f.cursor
+	return (differs || unread) && f.cursor < f.limit && !now.Before(f.retry), nil
+}
+
+// measureLocked takes the file's size at this moment.
+func (f *file) measureLocked(size int64) {
+	if size < f.size {
+		unread := f.cursor
+		if f.truncated {
+			unread = 0
+		}
+		f.lost += max(0, f.size-unread)
+		f.truncated = true
+	}
+	f.size = size
+}
+
+// restart begins the file anew after its content was replaced, and returns how
+// many bytes were lost unread.
+func (f *file) restart() (lost int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l, err := lookAt(f.fd)
+	if err != nil {
+		return 0, err
+	}
+	lost = f.lost
+	if !f.truncated {
+		lost = max(0, f.scanned-f.cursor)
+	}
+	f.content = f.newContent(0)
+	f.cursor, f.scanned, f.tail, f.size = 0, 0, nil, l.size
+	f.lost, f.truncated = 0, false
+	f.limit = f.onceLimit(l.size)
+	return lost, nil
+}
+
+// onceLimit keeps a file that is read once from being read beyond what it holds now.
+func (f *file) onceLimit(size int64) int64 {
+	if f.limit == unlimited {
+		return unlimited
+	}
+	return size
+}
+
+// resume takes over a saved state that the file was found to continue.
+func (f *file) resume(saved *state) {
+	f.emitted = checkpointed{
+		content: f.content, position: saved.position, size: saved.size, path: saved.path,
+		head: saved.headLength, headHash: saved.headHash,
+	}
+}
+
+// name returns the last name that matched.
+func (f *file) name() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.path
+}
+
+func (f *file) isClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
+func (f *file) status() FileStatus {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delivered := f.content.delivered.Load()
+	size := max(f.size, f.cursor)
+	return FileStatus{
+		Path: f.path, Size: size, Read: f.cursor, Delivered: delivered,
+		Lag: max(0, size-delivered), Rotated: f.rotated,
+	}
+}
+
+// rename gives the file the name under which it was found.
+func (f *file) rename(c candidate) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.path, f.real = c.path, c.real()
+	f.rotated = true
+}
+
+// found says that the file has a name that matches.
+func (f *file) found() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.release = false
+}
+
+// lose says that it has none any more.
+func (f *file) lose() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.rotated = true
+}
+
+// finish makes the last line of a rotated file complete, if nobody goes on
+// writing it. It reports whether that leaves something to read.
+func (f *file) finish(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.rotated || f.final || f.closed {
+		return false
+	}
+	quiet := now.Sub(f.changed)
+	switch writersOf(f.fd) {
+	case writersNone:
+	case writersSome:
+		if quiet < quietWhenIdle {
+			return false
+		}
+	default:
+		if quiet < quietWhenFinal {
+			return false
+		}
+	}
+	f.final = true
+	return f.cursor < f.size
+}
+
+// isDone reports that a file without a name is delivered, and that nobody will add to it.
+func (f *file) isDone(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || f.truncated || f.cursor != f.size || f.content.delivered.Load() < f.size {
+		return false
+	}
+	w := writersOf(f.fd)
+	return w == writersNone || w == writersUnknown && now.Sub(f.changed) >= quietWhenIdle
+}
+
+// allowClose lets the tailer close the file.
+func (f *file) allowClose() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.release = true
+}
+
+// lastState describes the file with all of it delivered.
+func (f *file) lastState() (*state, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.stateLocked(f.content.delivered.Load())
+}
+
+// checkpoint returns the file's state if it changed since the last call. It is
+// called by one goroutine at a time.
+func (f *file) checkpoint() (*state, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	position := f.content.delivered.Load()
+	e := &f.emitted
+	if f.closed || e.content == f.content && e.position == position && e.size == f.size && e.path == f.path {
+		return nil, false
+	}
+	s, err := f.stateLocked(position)
+	if err != nil {
+		return nil, false // the position stays as it was: the next call tries again
+	}
+	e.content, e.position, e.size, e.path = f.content, position, f.size, f.path
+	e.head, e.headHash = s.headLength, s.headHash
+	return s, true
+}
+
+// stateLocked describes the file with everything before position delivered. It
+// fails when the bytes before the cursor are no longer those that were read, so
+// that a truncated file's new bytes never vouch for an old position.
+func (f *file) stateLocked(position int64) (*state, error) {
+	s := &state{
+		identity:    f.identity,
+		path:        f.path,
+		real:        f.real,
+		position:    position,
+		size:        max(f.size, position),
+		headLength:  int(min(headSize, position)),
+		guardLength: int(min(guardSize, position)),
+	}
+	var err error
+	if e := &f.emitted; e.content == f.content && e.head == s.headLength {
+		s.headHash = e.headHash
+	} else if s.headHash, err = hashAt(f.fd, 0, s.headLength); err != nil {
+		return nil, err
+	}
+	if s.guardHash, err = hashAt(f.fd, position-int64(s.guardLength), s.guardLength); err != nil {
+		return nil, err
+	}
+	var tail [guardSize]byte
+	if err := readFull(f.fd, tail[:len(f.tail)], f.cursor-int64(len(f.tail))); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(tail[:len(f.tail)], f.tail) {
+		return nil, fmt.Errorf("%s was replaced since it was read", f.path)
+	}
+	return s, nil
+}
+
+// close releases the descriptor; later calls do nothing.
+func (f *file) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.closed = true
+		f.handle.Close()
+	}
+}
+
+const (
+	firstDelay = time.Second
+	longDelay  = time.Minute
+	// repeatLog is how often a failure that lasts is logged again.
+	repeatLog = 10 * time.Minute
+)
+
+// backoff spaces the attempts at something that fails, and what is said of it.
+type backoff struct {
+	delay  time.Duration
+	logged time.Time
+}
+
+// failed returns when to try again, and whether the failure is to be logged.
+func (b *backoff) failed(now time.Time) (next time.Time, report bool) {
+	b.delay = min(max(firstDelay, 2*b.delay), longDelay)
+	report = b.logged.IsZero() || now.Sub(b.logged) >= repeatLog
+	if report {
+		b.logged = now
+	}
+	return now.Add(b.delay), report
+}
+
+// succeeded makes the next failure a first one.
+func (b *backoff) succeeded() { *b = backoff{} }

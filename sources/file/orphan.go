@@ -1,0 +1,151 @@
+package file
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sweepInterval is how often positions without a tracked file are looked after.
+const sweepInterval = time.Minute
+
+// listing is what a folder holds, for files that may have been renamed in it.
+type listing struct {
+	known  bool   // the names are complete
+	device uint64 // of the folder, or of what is left of the way to it
+	names  map[inode]string
+}
+
+// sweep looks for the files of saved positions that no pattern finds. A file that
+// was renamed in its folder while it was not followed is read on; a position is
+// given up only when a complete listing proves that the file is gone.
+func (d *discoverer) sweep(s *scan, now time.Time) {
+	if d.scanned && now.Sub(d.swept) < sweepInterval {
+		return
+	}
+	d.swept = now
+	listings := make(map[string]listing)
+	for in, states := range d.orphans {
+		if _, found := s.found[in]; found {
+			continue // about to be adopted
+		}
+		for _, saved := range states {
+			dir := filepath.Dir(saved.real)
+			l, listed := listings[dir]
+			if !listed {
+				l = list(dir)
+				listings[dir] = l
+			}
+			d.search(saved, dir, l, now)
+		}
+	}
+}
+
+// search takes the consequences of a listing for one saved position.
+func (d *discoverer) search(saved *state, dir string, l listing, now time.Time) {
+	if !l.known || l.device != saved.identity.device {
+		return // unreadable, or another filesystem is mounted there
+	}
+	name, found := l.names[saved.identity.inode]
+	switch {
+	case !found:
+		d.giveUp(saved)
+	case filepath.Join(dir, name) != saved.real:
+		d.readOn(saved, dir, name, now)
+	}
+	// Under its old name it was left out by a changed configuration, or can't be
+	// opened: its position is kept.
+}
+
+// readOn follows a renamed file if there is something left to read in it.
+func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
+	info, err := os.Lstat(filepath.Join(dir, name))
+	if err != nil || info.Size() == saved.position {
+		return
+	}
+	handle, err := openBeneath(dir, name)
+	if err != nil {
+		d.fail(filepath.Join(dir, name), err, now)
+		return
+	}
+	fd := int(handle.Fd())
+	l, err := lookAt(fd)
+	if err == nil {
+		id := identify(fd, l.inode)
+		var found evidence
+		if found, err = gather(handle, id, l.size, saved, false); err == nil && !decide(saved, found, false).resumed {
+			handle.Close()
+			d.giveUp(saved) // the name belongs to a file that no pattern names
+			return
+		}
+	}
+	c := candidate{path: saved.path, root: dir, relative: name, look: l}
+	var f *file
+	if err == nil {
+		f, err = d.begin(handle, c, false)
+	}
+	if err != nil {
+		d.fail(c.real(), err, now)
+	}
+	if f == nil {
+		handle.Close()
+		return
+	}
+	f.rotated = true
+	d.place(f, now)
+}
+
+// giveUp removes the position of a file that is proved gone.
+func (d *discoverer) giveUp(saved *state) {
+	d.vanished(saved)
+	in := saved.identity.inode
+	rest := make([]*state, 0, len(d.orphans[in]))
+	for _, s := range d.orphans[in] {
+		if s != saved {
+			rest = append(rest, s)
+		}
+	}
+	if len(rest) == 0 {
+		delete(d.orphans, in)
+	} else {
+		d.orphans[in] = rest
+	}
+}
+
+// vanished counts what a gone file held unread, and removes its position.
+func (d *discoverer) vanished(saved *state) {
+	if lost := saved.size - saved.position; lost > 0 {
+		d.source.metrics.lost(lostVanished, lost)
+		d.source.log.Error("file is gone and was not read to its end", "path", saved.path, "bytes_lost_unread", lost)
+	}
+	d.source.settle(saved.identity, nil)
+}
+
+// list reads a folder, or finds out that it does not exist: then the device is
+// that of the nearest folder above it, so that a missing mount proves nothing.
+func list(dir string) listing {
+	var stat unix.Stat_t
+	entries, err := readDirectory(dir, &stat)
+	l := listing{known: true, device: uint64(stat.Dev), names: make(map[inode]string, len(entries))}
+	for errors.Is(err, fs.ErrNotExist) && dir != "/" {
+		dir = filepath.Dir(dir)
+		if err = unix.Stat(dir, &stat); err == nil {
+			l.device = uint64(stat.Dev)
+			return l
+		}
+	}
+	for _, entry := range entries {
+		var stat unix.Stat_t
+		if statErr := unix.Lstat(filepath.Join(dir, entry.Name()), &stat); statErr == nil {
+			l.names[lookOf(&stat).inode] = entry.Name()
+		} else if !errors.Is(statErr, fs.ErrNotExist) {
+			err = statErr
+		}
+	}
+	l.known = err == nil
+	return l
+}

@@ -1,0 +1,231 @@
+package file
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// firstAverage is the record length assumed of a file that was not read yet.
+	firstAverage = 200
+	// minRoom is the least room in a batch that is worth a read.
+	minRoom = 512
+)
+
+// outcome is how one turn of a file ended.
+type outcome uint8
+
+const (
+	drained  outcome = iota // no complete line is left, as far as is known
+	more                    // there may be more
+	noRoom                  // the next line needs more room than was left
+	replaced                // the bytes before the cursor are gone: the file must begin anew
+)
+
+// view is what a fill needs to know of a file, taken under its lock.
+type view struct {
+	content *content
+	cursor  int64
+	scanned int64
+	limit   int64
+	guard   []byte // owned by the tailer between fills
+	final   bool
+}
+
+// view returns false if the file is closed or was seen to be truncated.
+func (f *file) view() (v view, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return view{f.content, f.cursor, f.scanned, f.limit, f.tail, f.final}, !f.truncated && !f.closed
+}
+
+// fill reads complete lines from the cursor on straight into the free room of the
+// batch's first block and appends them. The one system call also reads the bytes
+// before the cursor, so content that was replaced meanwhile is never taken for a
+// continuation. Only the file's tailer calls it.
+func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error) {
+	v, ok := f.view()
+	if !ok {
+		return replaced, nil
+	}
+	room := f.room(b, &v)
+	if int64(room) > v.limit-v.cursor {
+		room = int(v.limit - v.cursor)
+	}
+	if v.scanned > v.cursor && !v.final {
+		if skip, err := f.probe(b, &v, maxLine); skip || err != nil {
+			return drained, err
+		}
+	}
+	block := b.Value.Blocks[0]
+	target := block[len(block) : len(block)+room]
+	n, err := readGuarded(f.fd, v.guard, target, v.cursor)
+	if err != nil {
+		return drained, err
+	}
+	if n < 0 {
+		return replaced, nil
+	}
+	data := target[:n]
+	end := v.cursor+int64(n) >= v.limit
+	lines := splitter{batch: b, stream: v.content, maxLine: maxLine, timestamp: now.UnixMilli(), base: len(block), position: v.cursor}
+	lines.split(data)
+	if (end || v.final && n < room) && b.Rows() < record.MaxRows && lines.used < n {
+		lines.last(data)
+	}
+	if lines.used > 0 {
+		b.Value.Blocks[0] = block[:len(block)+lines.used]
+		f.average = max(1, (3*f.average+lines.used/lines.count)/4)
+	}
+	f.advance(&v, data, &lines)
+	switch {
+	case end && lines.used == n:
+		return drained, nil
+	case n == room && lines.used == 0 && room <= maxLine:
+		return noRoom, nil
+	case n == room || b.Rows() == record.MaxRows:
+		return more, nil
+	default:
+		return drained, nil
+	}
+}
+
+// room is how much of the batch's block a fill may use: not more than its rows
+// will take, so that little is read twice.
+func (f *file) room(b *record.Batch, v *view) int {
+	block := b.Value.Blocks[0]
+	free := cap(block) - len(block)
+	rows := record.MaxRows - b.Rows()
+	if rows == record.MaxRows {
+		return free // a line may need all of it
+	}
+	return min(free, max(minRoom, rows*f.average*5/4))
+}
+
+// probe looks for the end of a line whose beginning was read before, behind the
+// part that is known to have none. It reports whether the line is still open.
+func (f *file) probe(b *record.Batch, v *view, maxLine int) (open bool, err error) {
+	block := b.Value.Blocks[0]
+	scratch := block[len(block):cap(block)]
+	for v.scanned-v.cursor <= int64(maxLine) && v.scanned < v.limit {
+		n, err := pread(f.fd, scratch, v.scanned)
+		if err != nil {
+			return false, err
+		}
+		if n == 0 {
+			return true, nil
+		}
+		if bytes.IndexByte(scratch[:n], '\n') >= 0 {
+			return false, nil
+		}
+		v.scanned += int64(n)
+		f.mu.Lock()
+		f.scanned = v.scanned
+		f.size = max(f.size, v.scanned)
+		f.mu.Unlock()
+	}
+	return false, nil
+}
+
+// advance moves the cursor over what lines used of data.
+func (f *file) advance(v *view, data []byte, lines *splitter) {
+	used := lines.used
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cursor = v.cursor + int64(used)
+	f.scanned = f.cursor
+	if lines.open {
+		f.scanned = v.cursor + int64(len(data))
+	}
+	f.size = max(f.size, v.cursor+int64(len(data)))
+	if used >= guardSize {
+		f.tail = append(f.tail[:0], data[used-guardSize:used]...)
+	} else if used > 0 {
+		f.tail = append(f.tail, data[:used]...)
+		f.tail = append(f.tail[:0], f.tail[max(0, len(f.tail)-guardSize):]...)
+	}
+}
+
+// splitter cuts data, which stands in block 0 from base on, into records.
+type splitter struct {
+	batch     *record.Batch
+	stream    record.Stream
+	maxLine   int
+	timestamp int64
+	base      int   // of data in the block
+	position  int64 // of data in the file
+	used      int
+	count     int
+	open      bool // what is left has no "\n"
+}
+
+// split appends the complete lines of data, without their "\n", and pieces of
+// maxLine bytes of lines that are longer.
+func (s *splitter) split(data []byte) {
+	for s.batch.Rows() < record.MaxRows {
+		rest := data[s.used:]
+		window := rest[:min(len(rest), s.maxLine+1)]
+		length := bytes.IndexByte(window, '\n')
+		switch {
+		case length >= 0:
+			s.append(length, length+1)
+		case len(window) > s.maxLine:
+			s.append(s.maxLine, s.maxLine)
+		default:
+			s.open = true
+			return
+		}
+	}
+}
+
+// last appends what follows the last "\n", which nothing will end.
+func (s *splitter) last(data []byte) {
+	s.append(len(data)-s.used, len(data)-s.used)
+}
+
+func (s *splitter) append(length, advance int) {
+	span := record.Span{Offset: uint32(s.base + s.used), Length: uint32(length)}
+	start := s.position + int64(s.used)
+	s.batch.Append(s.stream, span, s.timestamp, start, start+int64(advance))
+	s.used += advance
+	s.count++
+}
+
+// readGuarded reads into target from offset on and compares the bytes before it
+// with guard. It returns -1 when they differ or are gone, which may be the first
+// sign of a truncation.
+func readGuarded(fd int, guard, target []byte, offset int64) (int, error) {
+	var before [guardSize]byte
+	buffers := [2][]byte{before[:len(guard)], target}
+	for {
+		n, err := unix.Preadv(fd, buffers[:], offset-int64(len(guard)))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read at %d: %w", offset, err)
+		}
+		if n < len(guard) || !bytes.Equal(before[:len(guard)], guard) {
+			return -1, nil
+		}
+		return n - len(guard), nil
+	}
+}
+
+func pread(fd int, b []byte, offset int64) (int, error) {
+	for {
+		n, err := unix.Pread(fd, b, offset)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return 0, fmt.Errorf("read at %d: %w", offset, err)
+		}
+		return n, nil
+	}
+}

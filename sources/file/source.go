@@ -1,0 +1,259 @@
+// Package file is the source that tails files: it finds them by globs, follows
+// them through rotation, and resumes from what was delivered.
+//
+// One goroutine discovers files and looks for changes: polling is the truth,
+// inotify only makes it sooner. One goroutine per lane reads the lane's files in
+// turn, straight into the memory of batches; there is no buffer in between, so the
+// next unread line's offset is all that reading has to remember.
+//
+// A file is known by device, inode, the inode's generation, its first bytes and
+// the bytes before its position ([decide]). Any doubt reads it anew: duplicates,
+// never a gap. Two rewrites can't be told from the file they replace: one that
+// keeps inode, size and modification time, and one that ends with the same last 64
+// bytes before the position and, after a restart, the same first 1024.
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/barnabas-agent/barnabas/core/metric"
+	"github.com/barnabas-agent/barnabas/core/record"
+	"golang.org/x/sync/errgroup"
+)
+
+// StartAt says where files begin that exist at the source's very first start.
+type StartAt uint8
+
+const (
+	Beginning StartAt = iota
+	End               // behind the last complete line
+)
+
+// Config is all that a source needs. Include, MaxLine, PollInterval, Logger,
+// Metrics and Now must be set.
+type Config struct {
+	Pipeline string // label of the metrics
+	Name     string // label of the metrics
+	Host     string // host name in the records' origin
+
+	Include        []string // absolute globs, with **
+	Exclude        []string // globs; relative ones match from the filesystem's root on
+	StartAt        StartAt
+	MaxLine        int // bytes of a line without its end; longer ones are split
+	PollInterval   time.Duration
+	FollowSymlinks bool     // into the folders before an include's first wildcard, and SymlinkRoots
+	SymlinkRoots   []string // absolute
+	Once           bool     // read what the files hold at the start of Run, then end
+
+	KeyPrefix string              // of the source's checkpoints; unique in the agent
+	Saved     []record.Checkpoint // those that are durable, all of them
+	Lost      bool                // saved positions were lost: nothing is known of earlier starts
+
+	Logger  *slog.Logger
+	Metrics *metric.Table
+	Now     func() time.Time
+}
+
+func (c *Config) check() error {
+	switch {
+	case len(c.Include) == 0:
+		return errors.New("include names no files")
+	case c.MaxLine < 1:
+		return fmt.Errorf("max_line of %d bytes: at least 1 is needed", c.MaxLine)
+	case c.PollInterval <= 0:
+		return fmt.Errorf("poll_interval of %v: it must be positive", c.PollInterval)
+	}
+	return nil
+}
+
+// FileStatus is how far one tracked file is read and delivered, in bytes.
+type FileStatus struct {
+	Path      string `json:"path"`
+	Size      int64  `json:"size"`
+	Read      int64  `json:"read"`
+	Delivered int64  `json:"delivered"`
+	Lag       int64  `json:"lag"`     // not delivered yet
+	Rotated   bool   `json:"rotated"` // it lost the name under which it was found
+}
+
+// Source tails the files that its globs name. Run is called once; the other
+// methods may be called concurrently with it and after it.
+type Source struct {
+	config  Config
+	log     *slog.Logger
+	metrics *meter
+	walker  *walker
+	saved   map[inode][]*state // until the discoverer takes them over
+	first   bool               // no earlier start is known of
+
+	mu      sync.Mutex
+	files   map[*file]struct{}  // tracked; changed by the discoverer
+	settled []record.Checkpoint // of files no longer tracked, not yet given out
+	ready   bool                // the first scan is done, so that the start may be remembered
+	told    bool                // Checkpoint gave out that the source has started
+
+	checkpoints sync.Mutex // held by Checkpoint, orders its callers
+}
+
+// New checks the configuration and the saved positions; it reads no file and
+// starts nothing. A position that a newer agent wrote is an error.
+func New(config Config) (*Source, error) {
+	if err := config.check(); err != nil {
+		return nil, fmt.Errorf("file source: %w", err)
+	}
+	w, err := newWalker(config.Include, config.Exclude, config.FollowSymlinks, config.SymlinkRoots)
+	if err != nil {
+		return nil, fmt.Errorf("file source: %w", err)
+	}
+	s := &Source{
+		config:  config,
+		log:     config.Logger,
+		metrics: newMeter(config.Metrics, config.Pipeline, config.Name),
+		walker:  w,
+		saved:   make(map[inode][]*state),
+		first:   !config.Lost && len(config.Saved) == 0,
+		told:    slices.ContainsFunc(config.Saved, func(c record.Checkpoint) bool { return c.Key == config.KeyPrefix+startedKey }),
+		files:   make(map[*file]struct{}),
+	}
+	if err := s.load(config.Saved); err != nil {
+		return nil, fmt.Errorf("file source: %w", err)
+	}
+	return s, nil
+}
+
+// load decodes the saved positions. One that is malformed is as good as none: its
+// file is read anew, and what is known of the source's earlier start stays.
+func (s *Source) load(saved []record.Checkpoint) error {
+	for _, c := range saved {
+		if !strings.HasPrefix(c.Key, s.config.KeyPrefix+fileKey) {
+			continue
+		}
+		st, err := decodeState(c.Value)
+		var newer *newerStateError
+		if errors.As(err, &newer) {
+			return newer
+		}
+		if err != nil || s.key(st.identity) != c.Key {
+			s.log.Error("saved position is not usable: its file is read anew", "key", c.Key, "error", err)
+			continue
+		}
+		s.saved[st.identity.inode] = append(s.saved[st.identity.inode], st)
+	}
+	return nil
+}
+
+// Run reads until ctx ends, or in once mode until the files are read, and
+// returns when all its goroutines have ended. Files stay open for Checkpoint
+// until Close.
+func (s *Source) Run(ctx context.Context, lanes []record.Lane) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := newDiscoverer(s, len(lanes))
+	readers, readersCtx := errgroup.WithContext(ctx)
+	for i, lane := range lanes {
+		t := &tailer{source: s, lane: lane, inbox: d.inboxes[i]}
+		readers.Go(func() error { return t.run(readersCtx) })
+	}
+	discovered := make(chan error, 1)
+	go func() { discovered <- d.run(readersCtx) }()
+	err := readers.Wait() // cancels readersCtx, so the discoverer ends too
+	return errors.Join(err, <-discovered)
+}
+
+// Checkpoint appends the positions that changed since the last call. What it
+// returned once is not repeated: the caller keeps it until it is durable.
+func (s *Source) Checkpoint(dst []record.Checkpoint) []record.Checkpoint {
+	s.checkpoints.Lock()
+	defer s.checkpoints.Unlock()
+	s.mu.Lock()
+	files := make([]*file, 0, len(s.files))
+	for f := range s.files {
+		files = append(files, f)
+	}
+	dst = append(dst, s.settled...)
+	s.settled = nil
+	if s.ready && !s.told {
+		s.told = true
+		dst = append(dst, record.Checkpoint{Key: s.config.KeyPrefix + startedKey, Value: []byte{stateVersion}})
+	}
+	s.mu.Unlock()
+	for _, f := range files {
+		if st, changed := f.checkpoint(); changed {
+			dst = append(dst, record.Checkpoint{Key: f.key, Value: st.encode()})
+		}
+	}
+	return dst
+}
+
+// Status returns all tracked files, ordered by path.
+func (s *Source) Status() []FileStatus {
+	s.mu.Lock()
+	all := make([]FileStatus, 0, len(s.files))
+	for f := range s.files {
+		all = append(all, f.status())
+	}
+	s.mu.Unlock()
+	slices.SortFunc(all, func(a, b FileStatus) int { return strings.Compare(a.Path, b.Path) })
+	return all
+}
+
+// Close closes the files that Run left open. Call it after Run has returned and
+// the last Checkpoint was taken.
+func (s *Source) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for f := range s.files {
+		f.close()
+		delete(s.files, f)
+		s.metrics.open.Dec()
+	}
+	s.metrics.setLag(0)
+	return nil
+}
+
+func (s *Source) key(id identity) string { return s.config.KeyPrefix + fileKey + id.String() }
+
+// maxBlock is the largest room that is ever asked for: one line of the most
+// bytes, with its end.
+func (s *Source) maxBlock() int { return s.config.MaxLine + 1 }
+
+// track begins to follow a file.
+func (s *Source) track(f *file) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[f] = struct{}{}
+	s.metrics.open.Inc()
+}
+
+// untrack ends it; the file is closed.
+func (s *Source) untrack(f *file) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.files, f)
+	s.metrics.open.Dec()
+}
+
+// settle gives out the last checkpoint of a file that is not tracked; nil removes it.
+func (s *Source) settle(id identity, last *state) {
+	c := record.Checkpoint{Key: s.key(id)}
+	if last != nil {
+		c.Value = last.encode()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settled = append(s.settled, c)
+}
+
+// markReady lets the source's start be remembered.
+func (s *Source) markReady() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ready = true
+}

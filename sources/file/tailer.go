@@ -1,0 +1,313 @@
+package file
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+)
+
+const (
+	// fullBatch is the block size at which a batch is large enough.
+	fullBatch = 512 << 10
+	// smallBatch keeps thin traffic from asking for a new size each time.
+	smallBatch = 4 << 10
+)
+
+// inbox tells a tailer which files are worth a read. The discoverer puts, the
+// tailer takes.
+type inbox struct {
+	wake chan struct{} // of one element, never closed; sent to by put and complete
+
+	mu      sync.Mutex
+	noticed []*file // each once
+	given   int     // files of the lane so far
+	whole   bool    // no more files will be given
+}
+
+func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
+
+// give hands over a new file.
+func (i *inbox) give(f *file) {
+	i.mu.Lock()
+	i.given++
+	i.mu.Unlock()
+	i.notice(f)
+}
+
+// notice asks for a turn of the file. It never waits.
+func (i *inbox) notice(f *file) {
+	i.mu.Lock()
+	if !f.noticed {
+		f.noticed = true
+		i.noticed = append(i.noticed, f)
+	}
+	i.mu.Unlock()
+	i.signal()
+}
+
+// complete says that no more files will be given.
+func (i *inbox) complete() {
+	i.mu.Lock()
+	i.whole = true
+	i.mu.Unlock()
+	i.signal()
+}
+
+func (i *inbox) signal() {
+	select {
+	case i.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take appends the noticed files to dst and forgets them.
+func (i *inbox) take(dst []*file) []*file {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, f := range i.noticed {
+		f.noticed = false
+	}
+	dst = append(dst, i.noticed...)
+	clear(i.noticed)
+	i.noticed = i.noticed[:0]
+	return dst
+}
+
+// expected returns how many files the lane has, once that is settled.
+func (i *inbox) expected() (files int, settled bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.given, i.whole
+}
+
+// queue holds the files that wait for their turn, in order.
+type queue struct {
+	files []*file
+	head  int // files before it are gone
+}
+
+func (q *queue) len() int         { return len(q.files) - q.head }
+func (q *queue) waiting() []*file { return q.files[q.head:] }
+func (q *queue) push(f *file)     { q.files = append(q.files, f) }
+
+func (q *queue) pop() *file {
+	if q.head > len(q.files)/2 { // moves each file at most twice
+		n := copy(q.files, q.files[q.head:])
+		clear(q.files[n:])
+		q.files, q.head = q.files[:n], 0
+	}
+	f := q.files[q.head]
+	q.files[q.head] = nil
+	q.head++
+	return f
+}
+
+// unpop puts back what the last pop returned.
+func (q *queue) unpop(f *file) {
+	q.head--
+	q.files[q.head] = f
+}
+
+// tailer reads the files of one lane in turn. It is the only goroutine that
+// reads or closes them while Run lasts.
+type tailer struct {
+	source *Source
+	lane   record.Lane
+	inbox  *inbox
+
+	ready    queue
+	taken    []*file // scratch of take
+	need     int     // room that the first ready file asked for
+	finished int     // files read to their limit
+}
+
+// run reads until ctx ends, or in once mode until every file is read to its limit.
+func (t *tailer) run(ctx context.Context) error {
+	for {
+		t.take()
+		if t.ready.len() == 0 {
+			if files, settled := t.inbox.expected(); settled && t.finished >= files {
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-t.inbox.wake:
+			}
+			continue
+		}
+		if err := t.turn(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("file source: %w", err)
+		}
+	}
+}
+
+// take moves noticed files to the end of the queue.
+func (t *tailer) take() {
+	t.taken = t.inbox.take(t.taken[:0])
+	for _, f := range t.taken {
+		t.enqueue(f)
+	}
+	clear(t.taken)
+}
+
+func (t *tailer) enqueue(f *file) {
+	if !f.queued {
+		f.queued = true
+		t.ready.push(f)
+	}
+}
+
+// dequeue returns the first file that need not wait for another. A file waits
+// only for one that had its name before, so there is no circle.
+func (t *tailer) dequeue() *file {
+	for {
+		f := t.ready.pop()
+		if f.after == nil || !f.after.queued {
+			f.after, f.queued = nil, false
+			return f
+		}
+		t.ready.push(f)
+	}
+}
+
+// turn makes one batch out of what is ready and submits it.
+func (t *tailer) turn(ctx context.Context) error {
+	b, err := t.lane.NewBatch(ctx, t.size())
+	if err != nil {
+		return err
+	}
+	t.need = 0
+	bytes := int64(0)
+	for t.ready.len() > 0 && hasRoom(b) {
+		f := t.dequeue()
+		before := b.Rows()
+		enough := t.read(f, b)
+		if b.Rows() > before {
+			bytes += b.Ends[b.Rows()-1] - b.Offsets[before]
+		}
+		if enough {
+			break
+		}
+		t.take()
+	}
+	rows := b.Rows()
+	if rows == 0 {
+		t.lane.Discard(b)
+		return ctx.Err()
+	}
+	if err := t.lane.Submit(ctx, b); err != nil {
+		return err
+	}
+	t.source.metrics.read(rows, bytes)
+	return nil
+}
+
+func hasRoom(b *record.Batch) bool {
+	block := b.Value.Blocks[0]
+	return b.Rows() == 0 || b.Rows() < record.MaxRows && cap(block)-len(block) >= minRoom
+}
+
+// size is the room to ask for: what the ready files are known to hold, as far as
+// one batch's rows can take it.
+func (t *tailer) size() int {
+	if t.need > 0 {
+		return t.need
+	}
+	most := min(fullBatch, t.source.maxBlock())
+	var size int64
+	for _, f := range t.ready.waiting() {
+		f.mu.Lock()
+		unread := min(f.size, f.limit) - f.cursor
+		f.mu.Unlock()
+		size += min(max(unread, 0), int64(record.MaxRows*f.average*5/4))
+		if size >= int64(most) {
+			return most
+		}
+	}
+	return max(int(size), min(smallBatch, most))
+}
+
+// read gives the file one turn. It reports whether the batch must be closed.
+func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
+	if t.closeReleased(f) {
+		return false
+	}
+	result, err := f.fill(b, t.source.config.MaxLine, t.source.config.Now())
+	if err != nil {
+		t.failed(f, err)
+		return false
+	}
+	f.reads.succeeded()
+	switch result {
+	case more:
+		t.enqueue(f)
+	case replaced:
+		t.restart(f)
+	case noRoom:
+		f.queued = true
+		t.ready.unpop(f)
+		t.need = t.source.maxBlock()
+		return true
+	case drained:
+		t.finish(f)
+	}
+	return false
+}
+
+// finish counts the file when it is read to its limit.
+func (t *tailer) finish(f *file) {
+	f.mu.Lock()
+	atLimit := f.cursor >= f.limit
+	f.mu.Unlock()
+	if atLimit && !f.finished {
+		f.finished = true
+		t.finished++
+	}
+}
+
+// restart begins a file anew whose content was replaced.
+func (t *tailer) restart(f *file) {
+	lost, err := f.restart()
+	if err != nil {
+		t.failed(f, err)
+		return
+	}
+	t.source.metrics.lost(lostTruncated, lost)
+	t.source.log.Warn("file is read from its beginning: it was truncated or rewritten", "path", f.name(), "bytes_lost_unread", lost)
+	t.enqueue(f)
+}
+
+// failed leaves the file alone for a while; the discoverer notices it again.
+func (t *tailer) failed(f *file, err error) {
+	next, report := f.reads.failed(t.source.config.Now())
+	f.mu.Lock()
+	f.retry = next
+	f.mu.Unlock()
+	if report {
+		t.source.log.Error("file can't be read: tried again, other files go on", "path", f.name(), "error", err)
+	}
+}
+
+// closeReleased closes the file if all in it is delivered and nothing was added since.
+func (t *tailer) closeReleased(f *file) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.release || f.closed {
+		return f.closed
+	}
+	l, err := lookAt(f.fd)
+	if err == nil && l.size != f.cursor {
+		f.release = false
+		f.measureLocked(l.size)
+		return false
+	}
+	f.closed = true
+	f.handle.Close()
+	return true
+}
