@@ -97,7 +97,11 @@ func (c *columnReplacement) apply(a *application, to *record.Column) {
 	if c.length() == 0 {
 		return
 	}
-	block := to.AddBlock(c.view.data)
+	data := c.view.data
+	if data == nil {
+		data = []byte{} // a span of a nil block would read as null
+	}
+	block := to.AddBlock(data)
 	a.outcome.Adopted += len(c.view.data)
 	rows := a.batch.Rows()
 	for n := range c.length() {

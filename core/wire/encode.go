@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/barnabas-agent/barnabas/core/record"
@@ -130,12 +131,17 @@ func (e *Encoder) encodeSource(b *record.Batch, rows []uint32) *wirev1.SourceCol
 		}
 		origin, to := run.Stream.Origin(), &e.runs[:cap(e.runs)][len(e.source.Runs)]
 		to.Count = uint32(next - first)
-		to.Kind, to.File, to.Peer, to.Host = origin.Kind, origin.File, origin.Peer, origin.Host
+		to.Kind, to.File = origin.Kind, validText(origin.File)
+		to.Peer, to.Host = validText(origin.Peer), validText(origin.Host)
 		e.source.Runs = append(e.source.Runs, to)
 	}
 	e.source.Offsets, e.numbers.offsets = offsets, offsets
 	return &e.source
 }
+
+// validText returns s as proto3 wants strings: a path may be any bytes, and other
+// languages refuse a message with a string that is not UTF-8.
+func validText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // greaseOneIn and the field numbers of grease: above every field that the
 // protocol is going to use.

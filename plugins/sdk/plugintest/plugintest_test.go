@@ -111,7 +111,7 @@ func runProcessCases(t *testing.T, role string, failing []string) {
 		t.Fatal(err)
 	}
 	var failed []string
-	for _, c := range plugintest.ProcessCases(binary, []string{roleVariable + "=" + role}, `{}`) {
+	for _, c := range plugintest.ProcessCases(binary, []string{roleVariable + "=" + role, "GORACE=atexit_sleep_ms=0"}, `{}`) {
 		if err := c.Run(t.Context()); err != nil {
 			failed = append(failed, c.Name)
 			t.Logf("%s: %v", c.Name, err)
