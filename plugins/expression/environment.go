@@ -93,7 +93,8 @@ func (e *Environment) Compile(source string, results ...*cel.Type) (*Program, er
 	if err != nil {
 		return nil, fmt.Errorf("plan the expression: %w", err)
 	}
-	return &Program{cel: program, columns: use.columns, loops: use.loops, native: nativePredicate(checked.NativeRep().Expr())}, nil
+	root := checked.NativeRep().Expr()
+	return &Program{cel: program, columns: use.columns, loops: use.loops, native: nativePredicate(root), text: nativeText(root)}, nil
 }
 
 // describe says every mistake of a source and its place, on one line.

@@ -6,7 +6,6 @@ import (
 
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
-	"cel.dev/cel-go/common/types"
 
 	"github.com/barnabas-agent/barnabas/plugins/sdk"
 )
@@ -32,8 +31,8 @@ func answerOf(b bool) answer {
 }
 
 // nativePredicate returns a predicate for expressions of a simple shape, else
-// nil: contains, startsWith, endsWith and matches of value or key with a literal,
-// comparison of value, key or topic with a literal, and !, && and || of such.
+// nil: contains, startsWith, endsWith and matches of a native text with a literal,
+// comparison of one or of the topic with a literal, and !, && and || of such.
 func nativePredicate(e ast.Expr) predicate {
 	if e.Kind() != ast.CallKind {
 		return nil
@@ -121,9 +120,9 @@ func textPredicate(call ast.CallExpr) predicate {
 	if !call.IsMemberFunction() || len(call.Args()) != 1 {
 		return nil
 	}
-	read := fieldReader(call.Target())
+	subject := nativeText(call.Target())
 	literal, ok := stringLiteral(call.Args()[0])
-	if read == nil || !ok {
+	if subject == nil || !ok {
 		return nil
 	}
 	test := textTest(call.FunctionName(), literal)
@@ -131,11 +130,11 @@ func textPredicate(call ast.CallExpr) predicate {
 		return nil
 	}
 	return func(r *Row) answer {
-		f := read(r)
-		if !f.text {
+		b, ok := subject(r)
+		if !ok {
 			return undecided
 		}
-		return answerOf(test(f.bytes))
+		return answerOf(test(b))
 	}
 }
 
@@ -159,18 +158,36 @@ func textTest(function, literal string) func([]byte) bool {
 	}
 }
 
-// comparison is == of a variable and a literal, in either order. Values of
-// different types are unequal in CEL, so null and bytes that are not UTF-8 are
-// decided too. An object is not, for it may be malformed.
+// comparison is == of a text or topic and a literal, in either order.
 func comparison(operands []ast.Expr) predicate {
-	variable, constant := operands[0], operands[1]
-	if variable.Kind() == ast.LiteralKind {
-		variable, constant = constant, variable
+	subject, constant := operands[0], operands[1]
+	if subject.Kind() == ast.LiteralKind {
+		subject, constant = constant, subject
 	}
 	literal, ok := stringLiteral(constant)
-	if !ok || variable.Kind() != ast.IdentKind {
+	if !ok {
 		return nil
 	}
+	if subject.Kind() == ast.IdentKind {
+		return variableComparison(subject, literal)
+	}
+	part := nativeText(subject)
+	if part == nil {
+		return nil
+	}
+	return func(r *Row) answer {
+		b, ok := part(r)
+		if !ok {
+			return undecided
+		}
+		return answerOf(borrow(b) == literal)
+	}
+}
+
+// variableComparison decides what is not text too: values of different types are
+// unequal in CEL, so null and bytes that are not UTF-8 differ from the literal.
+// An object is left to CEL, for it may be malformed.
+func variableComparison(variable ast.Expr, literal string) predicate {
 	if variable.AsIdent() == "topic" {
 		return func(r *Row) answer { return answerOf(r.batch.Topic(r.index) == literal) }
 	}
@@ -185,12 +202,4 @@ func comparison(operands []ast.Expr) predicate {
 		}
 		return answerOf(f.text && borrow(f.bytes) == literal)
 	}
-}
-
-func stringLiteral(e ast.Expr) (string, bool) {
-	if e.Kind() != ast.LiteralKind {
-		return "", false
-	}
-	literal, ok := e.AsLiteral().(types.String)
-	return string(literal), ok
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
 	"pgregory.net/rapid"
 
 	"github.com/barnabas-agent/barnabas/plugins/sdk"
@@ -58,11 +59,10 @@ func drawExpression(t *rapid.T, depth int) string {
 	case 7:
 		return "(" + drawExpression(t, depth-1) + " || " + drawExpression(t, depth-1) + ")"
 	}
-	variables := []string{"value", "key"}
-	if kind == 4 {
-		variables = append(variables, "topic")
+	variable := drawTextExpression(t, 1)
+	if kind == 4 && rapid.Bool().Draw(t, "topic") {
+		variable = "topic"
 	}
-	variable := rapid.SampledFrom(variables).Draw(t, "variable")
 	literal := strconv.QuoteToASCII(rapid.SampledFrom([]string{"", "a", "b", "ab", "é", "\ufffd"}).Draw(t, "literal"))
 	switch kind {
 	case 0, 1, 2:
@@ -79,6 +79,77 @@ func drawExpression(t *rapid.T, depth int) string {
 	}
 }
 
+// drawTextExpression draws an expression of a shape that has a native text.
+func drawTextExpression(t *rapid.T, depth int) string {
+	kind := rapid.IntRange(0, 7).Draw(t, "text kind")
+	if depth == 0 {
+		kind %= 4
+	}
+	number := func(label string) int { return rapid.IntRange(0, 3).Draw(t, label) }
+	switch kind {
+	case 0:
+		return "value"
+	case 1:
+		return "key"
+	case 2:
+		return rapid.SampledFrom([]string{"headers['a']", "headers.b", "headers['c']"}).Draw(t, "header")
+	case 3:
+		return "source." + rapid.SampledFrom([]string{"file", "peer", "kind", "host"}).Draw(t, "member")
+	case 4:
+		return fmt.Sprintf("(%s.contains('a') ? %s : 'x')", drawTextExpression(t, depth-1), drawTextExpression(t, depth-1))
+	case 5:
+		separator := rapid.SampledFrom([]string{"a", "b", "ab", "é"}).Draw(t, "separator")
+		return fmt.Sprintf("%s.split('%s')[%d]", drawTextExpression(t, depth-1), separator, number("index"))
+	case 6:
+		return fmt.Sprintf("%s.substring(%d)", drawTextExpression(t, depth-1), number("begin"))
+	default:
+		begin := number("begin")
+		return fmt.Sprintf("%s.substring(%d, %d)", drawTextExpression(t, depth-1), begin, begin+number("length"))
+	}
+}
+
+// TestNativeTextsAreCELs compares texts, where there is one, with CEL's result.
+func TestNativeTextsAreCELs(t *testing.T) {
+	e := newEnvironment(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		source := drawTextExpression(rt, 2)
+		p := compile(t, e, source)
+		if p.text == nil {
+			rt.Fatalf("%s has no native text", source)
+		}
+		for range 8 {
+			row := NewRow(sdk.NewBatch(drawRecord(rt)))
+			got, ok := p.Text(row)
+			if !ok {
+				continue
+			}
+			want, err := p.Evaluate(context.Background(), row)
+			if err != nil || want != types.String(got) {
+				rt.Fatalf("%s: got %q, want %v, %v", source, got, want, err)
+			}
+		}
+	})
+}
+
+func TestNativeTextsHaveTheirAnswer(t *testing.T) {
+	e := newEnvironment(t)
+	row := NewRow(sdk.NewBatch(sdk.Fields{Value: []byte("é b  c"), Key: []byte("\xff")}))
+	for source, want := range map[string]string{
+		`value`: "é b  c", `'x'`: "x", `value.split(' ')[0]`: "é", `value.split(' ')[2]`: "", `value.split(' ')[3]`: "c",
+		`value.substring(1)`: " b  c", `value.substring(0, 1)`: "é", `value.substring(6)`: "", `value.split(' ')[0].substring(1, 1)`: "",
+	} {
+		if got, ok := compile(t, e, source).Text(row); !ok || string(got) != want {
+			t.Errorf("%s: got %q, %v; want %q", source, got, ok, want)
+		}
+	}
+	for _, source := range []string{`key`, `value.split(' ')[4]`, `value.substring(7)`, `value.substring(0, 7)`, `value.split('')[0]`,
+		`value.split(' ', 2)[0]`, `value.split(' ')[-1]`, `value.substring(2, 1)`, `headers['a']`, `source.peer`, `source.offset`, `has(source.host)`, `value.lowerAscii()`} {
+		if got, ok := compile(t, e, source).Text(row); ok {
+			t.Errorf("%s: got %q without CEL", source, got)
+		}
+	}
+}
+
 // drawText draws null, text, or bytes that are not UTF-8, of few letters so that
 // expressions match now and then.
 func drawText(t *rapid.T, label string) []byte {
@@ -92,6 +163,20 @@ func drawText(t *rapid.T, label string) []byte {
 	return text
 }
 
+func drawRecord(t *rapid.T) sdk.Fields {
+	record := sdk.Fields{Value: drawText(t, "value"), Key: drawText(t, "key"),
+		Topic:  rapid.SampledFrom([]string{"a", "ab", "b"}).Draw(t, "topic"),
+		Source: sdk.Source{Kind: "file", File: string(drawText(t, "file")), Host: "b"},
+	}
+	for _, name := range rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b"}), 0, 3).Draw(t, "headers") {
+		record.Headers = append(record.Headers, sdk.Header{Name: name, Value: drawText(t, "header "+name)})
+	}
+	if rapid.IntRange(0, 8).Draw(t, "object") == 0 {
+		record.Value, record.Object = nil, map[string]any{"a": "b"}
+	}
+	return record
+}
+
 func TestShortcutsAnswerAsCELDoes(t *testing.T) {
 	e := newEnvironment(t)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -101,12 +186,7 @@ func TestShortcutsAnswerAsCELDoes(t *testing.T) {
 			rt.Fatalf("%s has no shortcut", source)
 		}
 		for range 8 {
-			record := sdk.Fields{Value: drawText(rt, "value"), Key: drawText(rt, "key"),
-				Topic: rapid.SampledFrom([]string{"a", "ab", "b"}).Draw(rt, "topic")}
-			if rapid.IntRange(0, 8).Draw(rt, "object") == 0 {
-				record.Value, record.Object = nil, map[string]any{"a": "b"}
-			}
-			sameDecision(rt, p, record, source)
+			sameDecision(rt, p, drawRecord(rt), source)
 		}
 	})
 }
@@ -135,7 +215,7 @@ func FuzzShortcut(f *testing.F) {
 func TestShapesWithoutShortcut(t *testing.T) {
 	e := newEnvironment(t)
 	for _, source := range []string{
-		`value.contains(key)`, `size(value) > 3`, `value.contains('a') && size(value) > 3`, `headers['a'] == 'b'`,
+		`value.contains(key)`, `size(value) > 3`, `value.contains('a') && size(value) > 3`, `headers['a'] == b'b'`,
 		`value.exists(value, value.contains('a'))`, `true`, `value.contains('a') ? true : false`, `value == b'a'`,
 	} {
 		if compile(t, e, source).native != nil {

@@ -19,6 +19,7 @@ type Program struct {
 	columns sdk.ColumnSet
 	loops   bool
 	native  predicate // nil: the expression is not of a shape that has one
+	text    text      // likewise
 }
 
 // Columns are those that the expression refers to.
@@ -56,4 +57,14 @@ func (p *Program) Decide(ctx context.Context, r *Row) (bool, error) {
 		return false, sdk.Errorf(FailureCode, "the expression gave %s, not a bool", article(result))
 	}
 	return bool(decision), nil
+}
+
+// Text returns the expression's result when it is a string that can be had
+// without the interpreter. When ok is false, Evaluate must be asked. The text is
+// lent until the batch's end and must not be changed.
+func (p *Program) Text(r *Row) (text []byte, ok bool) {
+	if p.text == nil {
+		return nil, false
+	}
+	return p.text(r)
 }
