@@ -144,7 +144,7 @@ func TestPackagesHoldNoState(t *testing.T) {
 		}
 		for _, s := range files {
 			for _, name := range assigned(s.syntax) {
-				if variables[name.Name] && (name.Obj == nil || isPackageLevel(s.syntax, name.Obj)) {
+				if variables[name.Name] && resolvesToPackage(s.syntax, name) {
 					t.Errorf("%s:%d: the package-level variable %s is changed: pass it in", s.path, s.line(name.Pos()), name.Name)
 				}
 			}
@@ -223,8 +223,13 @@ func assigned(file *ast.File) []*ast.Ident {
 	return names
 }
 
-func isPackageLevel(file *ast.File, object *ast.Object) bool {
-	return slices.ContainsFunc(packageVariables(file), func(name *ast.Ident) bool { return name.Obj == object })
+// resolvesToPackage reports that a name is not a local variable's: the parser
+// knows what the names of a file's own declarations stand for, and leaves those
+// of the package's other files open.
+func resolvesToPackage(file *ast.File, name *ast.Ident) bool {
+	return name.Obj == nil || slices.ContainsFunc(packageVariables(file), func(variable *ast.Ident) bool {
+		return variable.Obj == name.Obj
+	})
 }
 
 func isSelector(node ast.Node, of, name string) bool {
