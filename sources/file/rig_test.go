@@ -1,0 +1,119 @@
+package file
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/sources/sourcetest"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// rig is a folder, the configuration of a source over it, and what is durable.
+type rig struct {
+	*testing.T
+	dir       string
+	config    Config
+	positions sourcetest.Positions
+
+	lane    *sourcetest.Lane
+	source  *Source
+	running *sourcetest.Running
+}
+
+// newRig makes a rig over patterns relative to its folder.
+func newRig(t *testing.T, patterns ...string) *rig {
+	r := &rig{T: t, dir: t.TempDir(), positions: sourcetest.Positions{}}
+	r.config = configOf()
+	for _, p := range patterns {
+		r.config.Include = append(r.config.Include, r.path(p))
+	}
+	return r
+}
+
+func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+
+// start begins a run from what is durable, with a lane of its own.
+func (r *rig) start() {
+	r.Helper()
+	r.lane = sourcetest.NewLane(r)
+	r.startOn(r.lane)
+}
+
+func (r *rig) startOn(lanes ...record.Lane) {
+	r.Helper()
+	r.config.Saved = r.positions.Saved()
+	r.source = newSource(r, r.config)
+	r.running = sourcetest.Start(r, r.source, lanes...)
+}
+
+// crash ends a run without a last checkpoint.
+func (r *rig) crash() {
+	r.Helper()
+	r.running.Stop()
+	r.source.Close()
+}
+
+// commit delivers everything read so far and makes that durable.
+func (r *rig) commit() {
+	r.lane.Deliver(1 << 30)
+	r.positions.Commit(r.source)
+}
+
+func (r *rig) write(name, content string) {
+	r.Helper()
+	appendTo(r, r.path(name), content)
+}
+
+func (r *rig) must(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) rename(from, to string) {
+	r.Helper()
+	r.must(os.Rename(r.path(from), r.path(to)))
+}
+
+// expect waits for exactly these values, in this order.
+func (r *rig) expect(values ...string) {
+	r.Helper()
+	r.lane.Wait(len(values))
+	if got := r.lane.Values(); !slices.Equal(got, values) {
+		r.Fatalf("read %q, expected %q", got, values)
+	}
+}
+
+// tracked waits until exactly these files are followed, by their path's last part.
+func (r *rig) tracked(names ...string) {
+	r.Helper()
+	list := func() []string {
+		var got []string
+		for _, s := range r.source.Status() {
+			got = append(got, filepath.Base(s.Path))
+		}
+		return got
+	}
+	sourcetest.Eventually(r, func() bool { return slices.Equal(list(), names) }, "files %q, there are %q", names, list())
+}
+
+// polled waits until the source has looked at everything once more.
+func (r *rig) polled() {
+	r.Helper()
+	name := "zz-poll-" + strings.ReplaceAll(r.Name(), "/", "-") + ".log"
+	before := len(r.lane.Records())
+	r.write(name, "polled\n")
+	r.lane.Wait(before + 1)
+}
+
+// lost returns the bytes counted as lost for a reason.
+func (r *rig) lost(reason string) int {
+	var m dto.Metric
+	r.must(r.config.Metrics.FilesUnreadLostBytes.WithLabelValues("p", reason).Write(&m))
+	return int(m.GetCounter().GetValue())
+}

@@ -1,0 +1,344 @@
+package file
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/barnabas-agent/barnabas/sources/sourcetest"
+)
+
+func TestRenamedFilesAreReadToTheirEnd(t *testing.T) {
+	r := newRig(t, "a.log")
+	r.write("a.log", "one\n")
+	r.start()
+	r.expect("one")
+	r.write("a.log", "two\n")
+	r.rename("a.log", "a.log.1")
+	r.write("a.log", "three\n")
+	r.expect("one", "two", "three")
+	r.commit()
+	r.tracked("a.log") // the old one is closed, for nobody writes to it
+	for key, value := range r.positions {
+		if st, err := decodeState(value); strings.Contains(key, "file/") && (err != nil || st.position != st.size) {
+			t.Errorf("%s: %+v, %v", key, st, err)
+		}
+	}
+}
+
+func TestGenerationsRotatedWhileNothingIsDelivered(t *testing.T) {
+	r := newRig(t, "a.log")
+	r.lane = sourcetest.NewLane(t)
+	r.lane.Limit(0)
+	r.write("a.log", "0\n")
+	r.startOn(r.lane)
+	var want []string
+	for n := range 6 {
+		r.tracked(slicesOf("a.log", n+1)...)
+		want = append(want, fmt.Sprint(n), fmt.Sprintf("%d late", n))
+		r.write("a.log", fmt.Sprintf("%d late\n", n))
+		r.rename("a.log", fmt.Sprintf("a.log.%d", n))
+		if n == 3 { // one generation is removed before a byte of it was read
+			r.must(os.Remove(r.path("a.log.3")))
+		}
+		r.write("a.log", fmt.Sprintf("%d\n", n+1))
+	}
+	r.tracked(slicesOf("a.log", 7)...)
+	r.lane.Limit(1 << 20)
+	r.expect(append(want, "6")...)
+	r.commit()
+	r.tracked("a.log")
+}
+
+func slicesOf(s string, n int) []string { return strings.Fields(strings.Repeat(s+" ", n)) }
+
+func TestRenameInsideTheGlobIsTheSameFile(t *testing.T) {
+	r := newRig(t, "a.log*")
+	r.write("a.log", "one\n")
+	r.start()
+	r.expect("one")
+	r.rename("a.log", "a.log.1")
+	r.write("a.log", "two\n")
+	r.expect("one", "two")
+	r.write("a.log.1", "late\n")
+	r.expect("one", "two", "late")
+	r.tracked("a.log", "a.log.1")
+}
+
+func TestNamesExchanged(t *testing.T) {
+	r := newRig(t, "*.log")
+	r.write("a.log", "a1\n")
+	r.start()
+	r.expect("a1")
+	r.write("b.log", "b1\n")
+	r.expect("a1", "b1")
+	r.rename("a.log", "c")
+	r.rename("b.log", "a.log")
+	r.rename("c", "b.log")
+	r.write("a.log", "b2\n")
+	r.write("b.log", "a2\n")
+	records := r.lane.Wait(4)
+	for i, rec := range records[2:] {
+		if first := records[0]; (rec.Stream == first.Stream) != (rec.Value == "a2") {
+			t.Errorf("record %d, %q, belongs to the wrong file", i+2, rec.Value)
+		}
+	}
+}
+
+func TestRotatedWhileStopped(t *testing.T) {
+	for name, c := range map[string]struct{ pattern, to string }{
+		"inside the glob":  {"a.log*", "a.log.1"},
+		"outside the glob": {"a.log", "old-a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, c.pattern)
+			r.write("a.log", "one\n")
+			r.start()
+			r.expect("one")
+			r.commit()
+			r.crash()
+			r.write("a.log", "two\n")
+			r.rename("a.log", c.to)
+			r.write("a.log", "three\n")
+			r.start()
+			r.lane.Wait(2)
+			got := map[string]bool{}
+			for _, v := range r.lane.Values() {
+				got[v] = true
+			}
+			if len(got) != 2 || !got["two"] || !got["three"] || len(r.lane.Values()) != 2 {
+				t.Errorf("read %q", r.lane.Values())
+			}
+		})
+	}
+}
+
+func TestFileThatVanishedWhileStoppedIsCounted(t *testing.T) {
+	r := newRig(t, "*.log")
+	r.write("a.log", "one\n")
+	r.start()
+	r.expect("one")
+	r.commit()
+	r.write("a.log", "unread by then\n")
+	r.lane.Wait(2)
+	r.positions.Commit(r.source) // nothing more is delivered
+	r.crash()
+	r.must(os.Remove(r.path("a.log")))
+	r.start()
+	r.polled()
+	if got := r.lost(lostVanished); got != len("unread by then\n") {
+		t.Errorf("%d bytes counted", got)
+	}
+	r.positions.Commit(r.source)
+	for key, value := range r.positions {
+		if st, err := decodeState(value); strings.Contains(key, "file/") && (err != nil || strings.HasSuffix(st.path, "/a.log")) {
+			t.Errorf("the position is still there: %s %v", key, err)
+		}
+	}
+}
+
+func TestDeletedFileIsReadToItsEnd(t *testing.T) {
+	r := newRig(t, "*.log")
+	r.lane = sourcetest.NewLane(t)
+	r.lane.Limit(0)
+	r.write("a.log", "one\ntwo\nthe end")
+	r.startOn(r.lane)
+	r.tracked("a.log")
+	r.must(os.Remove(r.path("a.log")))
+	r.lane.Limit(1 << 20)
+	r.expect("one", "two", "the end")
+	r.tracked("a.log") // kept: nothing is delivered
+	r.lane.Deliver(2)
+	r.tracked("a.log")
+	r.commit()
+	r.tracked()
+	r.positions.Commit(r.source)
+	if len(r.positions) != 1 || r.positions["p/0/started"] == nil {
+		t.Errorf("positions %v", r.positions)
+	}
+}
+
+func TestPartialLineWaitsForItsEnd(t *testing.T) {
+	r := newRig(t, "*.log")
+	r.write("a.log", "abc")
+	r.start()
+	r.polled()
+	r.write("a.log", "def")
+	r.polled()
+	r.write("a.log", "\nnext\n")
+	r.expect("polled", "polled", "abcdef", "next")
+}
+
+func TestPartialLineAcrossRestart(t *testing.T) {
+	r := newRig(t, "a.log")
+	r.write("a.log", "one\nab")
+	r.start()
+	r.expect("one")
+	r.commit()
+	r.crash()
+	r.write("a.log", "cd\n")
+	r.start()
+	r.expect("abcd")
+}
+
+func TestPartialLastLineOfRotatedFileIsReadOnce(t *testing.T) {
+	for name, after := range map[string]func(*rig){
+		"renamed outside": func(r *rig) { r.rename("a.log", "old") },
+		"renamed inside":  func(r *rig) { r.rename("a.log", "b.log") },
+		"deleted":         func(r *rig) { r.must(os.Remove(r.path("a.log"))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "*.log")
+			r.write("a.log", "one\nabc")
+			r.start()
+			r.expect("one")
+			after(r)
+			r.expect("one", "abc")
+			r.commit()
+			r.polled()
+			r.expect("one", "abc", "polled")
+		})
+	}
+}
+
+func TestRotatedFileWithAWriterIsFollowed(t *testing.T) {
+	r := newRig(t, "a.log")
+	writer, err := os.OpenFile(r.path("a.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	r.must(err)
+	defer writer.Close()
+	say := func(s string) {
+		_, err := writer.WriteString(s)
+		r.must(err)
+	}
+	say("one\n")
+	r.start()
+	r.expect("one")
+	r.rename("a.log", "old")
+	r.write("a.log", "new\n")
+	r.expect("one", "new")
+	r.commit()
+	say("par")
+	say("tial\n")
+	r.expect("one", "new", "partial") // the writer had not noticed yet
+	r.commit()
+	r.tracked("a.log", "a.log")
+	r.must(os.Remove(r.path("old")))
+	say("last\n")
+	r.expect("one", "new", "partial", "last")
+	r.commit()
+	r.must(writer.Close())
+	r.tracked("a.log")
+}
+
+func TestTruncationIsNoticedAndCounted(t *testing.T) {
+	r := newRig(t, "*.log")
+	r.lane = sourcetest.NewLane(t)
+	r.lane.Limit(1)
+	r.write("a.log", "one\n")
+	r.startOn(r.lane)
+	r.expect("one")
+	r.write("a.log", "never read\n") // the lane is blocked
+	sourcetest.Eventually(t, func() bool { return r.source.Status()[0].Size == 15 }, "the new size")
+	r.must(os.Truncate(r.path("a.log"), 0))
+	sourcetest.Eventually(t, func() bool { return r.source.Status()[0].Size < 15 }, "the truncation")
+	r.write("a.log", "anew\n")
+	r.lane.Deliver(1)
+	r.lane.Limit(100)
+	r.expect("one", "anew")
+	if got := r.lost(lostTruncated); got != len("never read\n") {
+		t.Errorf("%d bytes counted", got)
+	}
+	r.commit()
+	r.crash()
+	r.write("a.log", "more\n")
+	r.start()
+	r.expect("more") // the position is that of the new content
+}
+
+// A file that is cut and grows past its old size between two looks shows nothing
+// but other bytes before the cursor.
+func TestRewriteBeyondThePositionIsNoticed(t *testing.T) {
+	for _, running := range []bool{true, false} {
+		r := newRig(t, "a.log")
+		r.write("a.log", "head\nold line\n")
+		r.start()
+		r.expect("head", "old line")
+		r.commit()
+		if !running {
+			r.crash()
+		}
+		f, err := os.OpenFile(r.path("a.log"), os.O_WRONLY, 0)
+		r.must(err)
+		_, err = f.WriteAt([]byte("head\nnew line\nand one more\n"), 0)
+		r.must(err)
+		r.must(f.Close())
+		if !running {
+			r.start()
+			r.expect("head", "new line", "and one more")
+		} else {
+			r.expect("head", "old line", "head", "new line", "and one more")
+		}
+		r.crash()
+	}
+}
+
+func TestInodeReuse(t *testing.T) {
+	const header = "time,level,message\n"
+	for _, running := range []bool{true, false} {
+		r := newRig(t, "a.log")
+		r.write("a.log", header)
+		r.start()
+		r.expect("time,level,message")
+		r.commit()
+		if running {
+			r.must(os.Remove(r.path("a.log")))
+			r.tracked()
+			r.positions.Commit(r.source)
+		} else {
+			r.crash()
+			r.must(os.Remove(r.path("a.log")))
+		}
+		r.write("a.log", header+"first\n") // ext4 gives it the same inode
+		if running {
+			r.expect("time,level,message", "time,level,message", "first")
+		} else {
+			r.start()
+			r.expect("time,level,message", "first")
+		}
+		r.crash()
+	}
+}
+
+func TestManyFilesWithTheSameHead(t *testing.T) {
+	r := newRig(t, "*.log")
+	banner := strings.Repeat("=", 4096) + "\n"
+	for n := range 50 {
+		r.write(fmt.Sprintf("%02d.log", n), banner+fmt.Sprintf("line of %d\n", n))
+	}
+	r.start()
+	r.lane.Wait(100)
+	r.commit()
+	r.crash()
+	for n := range 50 {
+		r.write(fmt.Sprintf("%02d.log", n), fmt.Sprintf("more of %d\n", n))
+	}
+	r.start()
+	for _, rec := range r.lane.Wait(50) {
+		if !strings.HasPrefix(rec.Value, "more of") {
+			t.Errorf("read %q again", rec.Value)
+		}
+	}
+}
+
+func TestFileGrowsThroughTheHeadWhileStopped(t *testing.T) {
+	r := newRig(t, "a.log")
+	r.write("a.log", "short\n")
+	r.start()
+	r.expect("short")
+	r.commit()
+	r.crash()
+	r.write("a.log", strings.Repeat("x", 2*headSize)+"\n")
+	r.start()
+	r.expect(strings.Repeat("x", 2*headSize))
+}
