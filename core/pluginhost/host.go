@@ -132,13 +132,17 @@ func sweep(base string, logger *slog.Logger) {
 	}
 }
 
-// abandoned reports whether a directory has a lock file that nobody holds. One
-// without is being made just now, or is somebody else's.
+// abandoned reports whether a directory has a lock file of this user that
+// nobody holds. One without is being made just now, or is somebody else's.
 func abandoned(dir string) bool {
 	file, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return false
 	}
 	defer file.Close()
+	var stat unix.Stat_t
+	if unix.Fstat(int(file.Fd()), &stat) != nil || int(stat.Uid) != os.Geteuid() {
+		return false
+	}
 	return unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }

@@ -194,11 +194,14 @@ func columns(described, configured *wirev1.ColumnSet) wire.ColumnSet {
 	return wire.ColumnsOf(described) & wire.ColumnsOf(configured)
 }
 
+// configHint says where to read what a plugin takes.
+const configHint = "`barnabas plugin describe` shows the configuration that it takes"
+
 // maxConfigErrors bounds what a plugin can say against its configuration.
 const maxConfigErrors = 64
 
 func configRefused(exe *executable, errors []*wirev1.ConfigError) *Error {
-	failed := exe.errorf(ConfigRefused, "", "its configuration does not fit")
+	failed := exe.errorf(ConfigRefused, configHint, "its configuration does not fit")
 	for _, e := range errors[:min(len(errors), maxConfigErrors)] {
 		failed.Config = append(failed.Config, ConfigError{Pointer: sanitize(e.Pointer, 256), Message: sanitize(e.Message, 1024)})
 	}

@@ -84,7 +84,6 @@ func namedLevel(name string) slog.Level {
 func textLevel(line string) slog.Level {
 	for prefix, level := range map[string]slog.Level{
 		"[TRACE]": slog.LevelDebug, "[DEBUG]": slog.LevelDebug, "[WARN]": slog.LevelWarn, "[ERROR]": slog.LevelError,
-		"panic: ": slog.LevelError, "fatal error: ": slog.LevelError,
 	} {
 		if strings.HasPrefix(line, prefix) {
 			return level

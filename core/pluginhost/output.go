@@ -36,6 +36,7 @@ type output struct {
 	mu      sync.Mutex
 	kept    []byte // guarded by mu: the last bytes, up to twice outputKept
 	skipped int    // guarded by mu: lines over the limit and not reported yet
+	dumping bool   // guarded by mu: a crash's report has begun
 }
 
 func newOutput(logger *slog.Logger) *output {
@@ -80,23 +81,47 @@ func (o *output) keep(b []byte) {
 	}
 }
 
-// last returns up to n of the last bytes printed, from the beginning of a line, escaped.
+// last returns up to n bytes, escaped: of what was printed last, or of a crash's
+// report from its beginning, where the reason stands.
 func (o *output) last(n int) string {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	kept := o.kept
-	if over := len(kept) - n; over > 0 {
+	kept := string(o.kept)
+	o.mu.Unlock()
+	if at := crashReport(kept); at >= 0 {
+		kept = kept[at:]
+		kept = kept[:min(n, len(kept))]
+	} else if over := len(kept) - n; over > 0 {
 		kept = kept[over:]
-		if _, rest, found := strings.Cut(string(kept), "\n"); found {
-			kept = kept[len(kept)-len(rest):]
+		if _, rest, found := strings.Cut(kept, "\n"); found {
+			kept = rest
 		}
 	}
 	var b strings.Builder
-	for line := range strings.Lines(string(kept)) {
+	for line := range strings.Lines(kept) {
 		b.WriteString(sanitize(strings.TrimRight(line, "\r\n"), maxLogLine))
 		b.WriteByte('\n')
 	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+// crashReport returns where Go's runtime began to report a crash, or -1.
+func crashReport(printed string) int {
+	for at := 0; at < len(printed); {
+		if isCrash(printed[at:]) {
+			return at
+		}
+		next := strings.IndexByte(printed[at:], '\n')
+		if next < 0 {
+			break
+		}
+		at += next + 1
+	}
+	return -1
+}
+
+// isCrash reports whether a line begins a crash's report of Go's runtime.
+func isCrash(line string) bool {
+	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "SIGQUIT: ")
 }
 
 // log writes one line, or counts it when there are too many.
@@ -112,10 +137,21 @@ func (o *output) log(line []byte, cut bool) {
 	}
 	o.reportSkipped()
 	entry := parseLogLine(line)
+	if o.inCrash(string(line)) {
+		entry.level = slog.LevelDebug // it comes again, whole, with the report of the restart
+	}
 	if cut {
 		entry.message += " … (line cut)"
 	}
 	o.logger.LogAttrs(context.Background(), entry.level, entry.message, entry.attrs()...)
+}
+
+// inCrash reports whether a line belongs to a crash's report, which lasts to the end.
+func (o *output) inCrash(line string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dumping = o.dumping || isCrash(line)
+	return o.dumping
 }
 
 func (o *output) reportSkipped() {

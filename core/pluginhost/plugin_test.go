@@ -54,6 +54,7 @@ func behaviours() map[string]func() {
 		"barnabas-interceptor-remote":  func() { fmt.Println("1|1|tcp|127.0.0.1:1|grpc"); waitForEver() },
 		"barnabas-interceptor-liar":    func() { serveRaw(&liar{}) },
 		"barnabas-interceptor-stuck":   stuck,
+		"host-that-is-killed":          hostThatIsKilled,
 	}
 }
 
@@ -88,6 +89,7 @@ type trial struct {
 	Forbid  string `json:"forbid,omitempty"`
 	Fork    bool   `json:"fork,omitempty"`
 	Flood   bool   `json:"flood,omitempty"`
+	Grow    int    `json:"grow,omitempty"`
 	ShowEnv string `json:"show_env,omitempty"`
 }
 
@@ -136,7 +138,7 @@ func (p *trial) OnSend(_ context.Context, b *sdk.Batch) error {
 			return errors.New("I give up")
 		case is(p.RetryOn) && p.once():
 			return sdk.RetryLater(errors.New("the registry is down"))
-		case p.FailOn != "" && strings.Contains(value, p.FailOn):
+		case p.FailOn != "" && strings.Contains(value, p.FailOn) && (p.Marker == "" || p.once()):
 			b.Fail(i, sdk.Errorf("trial.bad", "%s is bad", value))
 			continue
 		case p.DropOn != "" && strings.Contains(value, p.DropOn):
@@ -145,6 +147,9 @@ func (p *trial) OnSend(_ context.Context, b *sdk.Batch) error {
 		}
 		if p.Flood && i == 0 {
 			flood()
+		}
+		if p.Grow > 0 {
+			b.SetValue(i, make([]byte, p.Grow))
 		}
 		if p.Suffix != "" {
 			b.SetValue(i, []byte(value+p.Suffix))

@@ -78,7 +78,7 @@ func (x *session) apply(p *piece, frame *wire.ReplyFrame, took time.Duration) er
 		return err
 	}
 	if outcome.Adopted > 0 {
-		frame.Detach()
+		frame.LendTo(b)
 	}
 	p.rows = nil
 	if x.stage.spec.OnError == DropRecord {

@@ -102,6 +102,8 @@ func (x *session) hangUp(ctx context.Context, err error) {
 
 // send encodes and sends frames in order.
 func (x *session) send(ctx context.Context) {
+	// What became of the stream only the receiver learns.
+	defer x.stream.CloseSend()
 	encoder := wire.NewEncoder(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	for p := range x.frames {
 		if err := x.sendOne(ctx, encoder, p); err != nil {
@@ -110,8 +112,6 @@ func (x *session) send(ctx context.Context) {
 		}
 		x.sent <- struct{}{} // never blocks: run keeps no more frames than it has room for
 	}
-	// Only the receiver learns what became of the stream.
-	_ = x.stream.CloseSend()
 }
 
 func (x *session) sendOne(ctx context.Context, encoder *wire.Encoder, p *piece) error {

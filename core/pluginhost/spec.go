@@ -102,7 +102,7 @@ func (s *Spec) binary() string {
 
 // withDefaults fills what the configuration left out.
 func (s Spec) withDefaults() Spec {
-	if len(s.Config) == 0 {
+	if len(s.Config) == 0 || string(s.Config) == "null" {
 		s.Config = json.RawMessage("{}")
 	}
 	if s.OnError == "" {

@@ -88,6 +88,7 @@ func (s *Stage) Start(ctx context.Context) error {
 	}
 	supervising, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
+	s.publish(first)
 	s.supervised.Go(func() { s.supervise(supervising, first) })
 	return nil
 }
@@ -171,10 +172,9 @@ func (s *Stage) publish(i *instance) {
 	s.current = i
 	close(s.changed)
 	s.changed = make(chan struct{})
-	s.status.PID = 0
+	s.status.State, s.status.Since, s.status.PID = Backoff, time.Now(), 0
 	if i != nil {
-		s.status.State, s.status.Since = Ready, time.Now()
-		s.status.PID = i.run.pid()
+		s.status.State, s.status.PID = Ready, i.run.pid()
 	}
 	s.metrics.setUp(i != nil)
 }

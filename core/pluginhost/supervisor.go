@@ -22,12 +22,11 @@ const (
 	outputLogged = 4 << 10  // bytes of the crash output in the log
 )
 
-// supervise keeps a process running until ctx ends. The one that is ready then
-// is left for Close.
+// supervise keeps a process running until ctx ends, from the one that has been
+// published. The one that is ready at the end is left for Close.
 func (s *Stage) supervise(ctx context.Context, i *instance) {
 	restarts := doubling{first: firstRestart, most: mostRestart}
 	for {
-		s.publish(i)
 		s.await(ctx, i)
 		if !i.isBroken() {
 			return
@@ -40,6 +39,7 @@ func (s *Stage) supervise(ctx context.Context, i *instance) {
 		if i = s.replace(ctx, &restarts); i == nil {
 			return
 		}
+		s.publish(i)
 	}
 }
 

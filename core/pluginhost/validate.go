@@ -72,7 +72,7 @@ func checkSchema(exe *executable, d *wirev1.Description, config []byte) error {
 	if err := schema.Validate(value); !errors.As(err, &wrong) {
 		return err
 	}
-	failed := exe.errorf(ConfigRefused, "", "its configuration does not fit")
+	failed := exe.errorf(ConfigRefused, configHint, "its configuration does not fit")
 	failed.Config = configErrors(wrong, message.NewPrinter(language.English))
 	return failed
 }
