@@ -29,6 +29,8 @@ type Batch struct {
 	// Dropped and Failures collect the rows that stages took out of Live.
 	Dropped  []uint32
 	Failures []Failure
+
+	releases []func() // see OnReset
 }
 
 // Rows returns how many records the source put in.
@@ -134,8 +136,18 @@ func (b *Batch) RunOf(i int) *Run {
 	return &b.Runs[low]
 }
 
+// OnReset has Reset call release once: the owner of memory that a column refers
+// to gets it back there.
+func (b *Batch) OnReset(release func()) { b.releases = append(b.releases, release) }
+
 // Reset empties the batch for a new owner, keeping the memory of its columns.
+// Nothing may refer to the bytes of its records any more.
 func (b *Batch) Reset() {
+	for _, release := range b.releases {
+		release()
+	}
+	clear(b.releases)
+	b.releases = b.releases[:0]
 	b.ID = 0
 	b.Value.reset()
 	b.Key = Column{}

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 
+	"github.com/barnabas-agent/barnabas/core/record"
 	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
 )
 
@@ -57,10 +58,10 @@ func (c *Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch m := v.(type) {
 	case *BatchFrame:
 		m.Batch.Reset()
-		return m.Batch.UnmarshalVTUnsafe(m.memory.fill(data))
+		return m.Batch.UnmarshalVTUnsafe(m.memory.fill(data, c.pool))
 	case *ReplyFrame:
 		m.Reply.Reset()
-		return m.Reply.UnmarshalVTUnsafe(m.memory.fill(data))
+		return m.Reply.UnmarshalVTUnsafe(m.memory.fill(data, c.pool))
 	case generated:
 		buffer := data.MaterializeToBuffer(c.pool)
 		defer buffer.Free()
@@ -77,42 +78,61 @@ type BatchFrame struct {
 	memory frameMemory
 }
 
-// Poison overwrites the frame's memory. It shows, in tests, who keeps bytes
-// longer than they are lent.
+// Poison overwrites the frame's memory and takes other memory for the next
+// batch. It shows, in tests, who keeps bytes longer than they are lent.
 func (f *BatchFrame) Poison(with byte) {
-	for i := range f.memory.buffer {
-		f.memory.buffer[i] = with
+	if f.memory.buffer != nil {
+		for i := range *f.memory.buffer {
+			(*f.memory.buffer)[i] = with
+		}
+		f.memory.buffer = nil
 	}
 	f.Batch.Reset()
 }
 
 // ReplyFrame receives replies, one after the other, with a stream's RecvMsg. Its
 // Reply refers to the frame's memory: it is valid until the next RecvMsg into
-// the frame, and after Detach for good.
+// the frame, after LendTo until the batch's reset.
 type ReplyFrame struct {
 	Reply  wirev1.Reply
 	memory frameMemory
 }
 
-// Detach leaves the memory to those who refer to it: the frame takes other
-// memory for its next reply. It must be called when Outcome.Adopted is not 0.
-func (f *ReplyFrame) Detach() { f.memory.buffer = nil }
+// LendTo leaves the memory to a batch that now refers to it, until the batch is
+// reset; the frame takes other memory for its next reply. It must be called
+// when Outcome.Adopted is not 0.
+func (f *ReplyFrame) LendTo(b *record.Batch) {
+	buffer, pool := f.memory.buffer, f.memory.pool
+	f.memory.buffer = nil
+	f.Reply.Reset()
+	if buffer != nil {
+		b.OnReset(func() { pool.Put(buffer) })
+	}
+}
 
 // frameMemory holds the bytes of one message and is used again for the next.
 type frameMemory struct {
-	buffer []byte
+	buffer *[]byte // from pool; nil: none
+	pool   mem.BufferPool
 }
 
 // keptMemory is how many bytes a frame keeps for the next message whatever its size.
 const keptMemory = 1 << 20
 
 // fill copies a message into the memory and returns it.
-func (m *frameMemory) fill(data mem.BufferSlice) []byte {
+func (m *frameMemory) fill(data mem.BufferSlice, pool mem.BufferPool) []byte {
 	n := data.Len()
-	if oversized := cap(m.buffer) > keptMemory && n < cap(m.buffer)/4; n > cap(m.buffer) || oversized {
-		m.buffer = make([]byte, n)
+	if m.buffer != nil {
+		size := cap(*m.buffer)
+		if wasteful := size > keptMemory && n < size/4; n > size || wasteful {
+			m.pool.Put(m.buffer)
+			m.buffer = nil
+		}
 	}
-	m.buffer = m.buffer[:n]
-	data.CopyTo(m.buffer)
-	return m.buffer
+	if m.buffer == nil {
+		m.buffer, m.pool = pool.Get(n), pool
+	}
+	*m.buffer = (*m.buffer)[:n]
+	data.CopyTo(*m.buffer)
+	return *m.buffer
 }

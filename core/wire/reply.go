@@ -124,13 +124,14 @@ func (r *ReplyBuilder) setVerdict(i int, v record.Verdict) {
 	r.verdicts[i] = byte(v)
 }
 
-// Poison overwrites the values and keys that the builder holds. It shows, in
-// tests, who keeps bytes longer than they are lent.
+// Poison overwrites the values and keys that the builder holds and takes other
+// memory for the next reply. It shows, in tests, who keeps bytes longer than they are lent.
 func (r *ReplyBuilder) Poison(with byte) {
-	for _, data := range [][]byte{r.value.data, r.key.data} {
-		for i := range data {
-			data[i] = with
+	for _, column := range []*columnEdits{&r.value, &r.key} {
+		for i := range column.data {
+			column.data[i] = with
 		}
+		column.data = nil
 	}
 }
 

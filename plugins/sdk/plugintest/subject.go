@@ -166,7 +166,7 @@ func (s *subject) receive(d *delivery) ([]Result, error) {
 		return nil, err
 	}
 	if outcome.Adopted > 0 {
-		s.frame.Detach()
+		s.frame.LendTo(d.batch)
 	}
 	return results(d.batch), nil
 }
