@@ -140,8 +140,8 @@ func (h *Host) askedDescription(ctx context.Context, spec *Spec, exe *executable
 		err = boundDescription(d)
 	}
 	if err != nil {
-		failed := exe.errorf(Failed, "run the plugin's conformance suite", "it does not describe itself")
-		failed.Err, failed.Output = err, i.output.last(outputShown)
+		failed := exe.errorf(Failed, "report it to the plugin's author", "it does not describe itself").because(err)
+		failed.Output = i.output.last(outputShown)
 		return nil, failed
 	}
 	return d, nil

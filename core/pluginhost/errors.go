@@ -45,20 +45,17 @@ type Error struct {
 	Reason  Reason
 	Plugin  string // its name
 	Path    string // the file
-	Problem string // what is wrong
+	Problem string // what is wrong, the cause included
 	Hint    string // what to do
 	Config  []ConfigError
 	Output  string // the last lines that the process printed, if it ran
-	Err     error  // the cause; nil when Problem says it all
+	Err     error  // the cause, if there is one
 }
 
 // Error returns what is wrong and what to do, on one line unless the process printed something.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "plugin %q: %s", e.Plugin, e.Problem)
-	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
-	}
 	for _, c := range e.Config {
 		fmt.Fprintf(&b, "; %s: %s", orRoot(c.Pointer), c.Message)
 	}
@@ -73,6 +70,16 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// maxProblem bounds, in bytes, what is repeated of an error: a plugin may have written it.
+const maxProblem = 1 << 10
+
+// because adds the cause, escaped.
+func (e *Error) because(err error) *Error {
+	e.Err = err
+	e.Problem += ": " + sanitize(err.Error(), maxProblem)
+	return e
+}
 
 func orRoot(pointer string) string {
 	if pointer == "" {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,9 @@ func openExecutable(spec *Spec) (*executable, error) {
 		return nil, fmt.Errorf("find plugin %q: %w", spec.Plugin, err)
 	}
 	e := &executable{plugin: spec.Plugin, path: path}
+	if spec.Path == "" && (spec.Plugin == "" || strings.ContainsAny(spec.Plugin, "/\x00")) {
+		return nil, e.errorf(Missing, "name a plugin of plugin_dir, or give its file with `path`", "%q is no plugin's name", spec.Plugin)
+	}
 	// O_NONBLOCK keeps a FIFO in the plugin's place from blocking the agent.
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -55,9 +59,7 @@ func (e *executable) openError(err error) error {
 	case errors.Is(err, unix.ENOTDIR):
 		return e.errorf(Missing, "correct `path` or plugin_dir", "a part of %s is not a directory", e.path)
 	default:
-		failed := e.errorf(Missing, "correct `path` or plugin_dir", "%s can't be opened", e.path)
-		failed.Err = err
-		return failed
+		return e.errorf(Missing, "correct `path` or plugin_dir", "%s can't be opened", e.path).because(err)
 	}
 }
 
@@ -76,7 +78,7 @@ func (e *executable) check() error {
 	if info.Mode().Perm()&0o111 == 0 || unix.Access(e.path, unix.X_OK) != nil {
 		return e.errorf(NotExecutable, "run chmod 0755 "+e.path, "%s is not executable", e.path)
 	}
-	why, err := untrusted(e.path)
+	why, err := untrusted(e.path, info)
 	if err != nil {
 		return fmt.Errorf("check who may change %s: %w", e.path, err)
 	}

@@ -139,8 +139,7 @@ func (i *instance) explain(err error) error {
 		failed = i.exe.errorf(ProtocolVersion, "install a version of the plugin that is built for this agent",
 			"it speaks version %s of the plugin protocol, the agent speaks %d", sanitize(fields[1], 20), wire.ProtocolVersion)
 	default:
-		failed = i.exe.errorf(Failed, "check its output", "it can't be connected to")
-		failed.Err = err
+		failed = i.exe.errorf(Failed, "check that it is a plugin of this agent", "it can't be connected to").because(err)
 	}
 	failed.Output = i.output.last(outputShown)
 	return failed
@@ -159,8 +158,8 @@ func (i *instance) configure(ctx context.Context, h *Host, spec *Spec, validateO
 		Role: role, Host: h.options.Hostname,
 	})
 	if err != nil {
-		failed := i.exe.errorf(Failed, "check its output", "it broke while it was configured")
-		failed.Err, failed.Output = err, i.output.last(outputShown)
+		failed := i.exe.errorf(Failed, "report it to the plugin's author", "it broke while it was configured").because(err)
+		failed.Output = i.output.last(outputShown)
 		return failed
 	}
 	if len(reply.Errors) > 0 {
@@ -211,7 +210,7 @@ func configRefused(exe *executable, errors []*wirev1.ConfigError) *Error {
 // fail makes the instance unusable. Only the first reason counts.
 func (i *instance) fail(reason, detail string) {
 	i.failing.Do(func() {
-		i.failure = breakage{reason: reason, detail: detail}
+		i.failure = breakage{reason: reason, detail: sanitize(detail, maxProblem)}
 		close(i.broken)
 	})
 }

@@ -172,10 +172,9 @@ func (e *executable) startError(err error) error {
 	case errors.Is(err, unix.ETXTBSY):
 		failed = e.errorf(NotExecutable, "install plugins under another name and rename them into place", "%s is being written to", e.path)
 	default:
-		failed = e.errorf(Failed, "", "%s can't be started", e.path)
+		failed = e.errorf(Failed, "check the agent's limits of processes, files and memory", "%s can't be started", e.path)
 	}
-	failed.Err = err
-	return failed
+	return failed.because(err)
 }
 
 // pipes are the three pipes between the agent and a child.

@@ -142,6 +142,9 @@ func (x *session) windDown(ctx context.Context, why error) error {
 			x.pop()
 			x.reuse(frame)
 		case <-x.deadline.C:
+			if len(x.replies) > 0 {
+				continue
+			}
 			if err := x.overdue(); err != nil {
 				return err
 			}

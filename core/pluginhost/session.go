@@ -184,6 +184,9 @@ func (x *session) run(ctx context.Context) error {
 				return x.windDown(ctx, err)
 			}
 		case <-x.deadline.C:
+			if len(x.replies) > 0 {
+				continue // answered in time; its turn is next
+			}
 			if err := x.overdue(); err != nil {
 				return err
 			}
@@ -300,9 +303,6 @@ func (x *session) rest() {
 // one batch at a time makes lanes wait for each other: while it answers other
 // lanes, a lane's time is that of as many batches as lanes wait.
 func (x *session) overdue() error {
-	if len(x.replies) > 0 {
-		return nil // answered in time; run takes it next
-	}
 	limit := x.stage.spec.Timeout
 	now := time.Since(x.instance.configured)
 	sinceAny := now - time.Duration(x.instance.lastReply.Load())

@@ -184,7 +184,7 @@ func (s *Stage) setState(state State, problem string) {
 	defer s.mu.Unlock()
 	s.status.State, s.status.Since = state, time.Now()
 	if problem != "" {
-		s.status.LastError = problem
+		s.status.LastError = sanitize(problem, maxProblem)
 	}
 }
 
@@ -192,7 +192,7 @@ func (s *Stage) setState(state State, problem string) {
 func (s *Stage) note(problem string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.LastError = problem
+	s.status.LastError = sanitize(problem, maxProblem)
 }
 
 // rules are what the replies of an instance are held to.

@@ -9,7 +9,7 @@ const (
 	firstRestart = 100 * time.Millisecond
 	mostRestart  = 30 * time.Second
 	steadyAfter  = 60 * time.Second       // a process that was ready for so long starts the backoff anew
-	exitGrace    = 250 * time.Millisecond // between a broken connection and the exit that explains it
+	exitGrace    = 500 * time.Millisecond // between a broken connection and the exit that explains it
 )
 
 // Reasons of a restart, as the metric labels them.
@@ -50,14 +50,16 @@ func (s *Stage) await(ctx context.Context, i *instance) {
 	case <-process.exited:
 		i.fail(reasonExit, process.status())
 	case <-i.broken:
-		if i.failure.reason == reasonStream {
-			i.explainStream(ctx, process)
-		}
 	case <-ctx.Done():
+		return
+	}
+	if i.failure.reason == reasonStream {
+		i.explainStream(ctx, process)
 	}
 }
 
-// explainStream gives a broken connection a moment to turn out as the process's end.
+// explainStream gives a broken connection a moment to turn out as the process's
+// end. A lane may have seen the one before the supervisor saw the other.
 func (i *instance) explainStream(ctx context.Context, p *process) {
 	timer := time.NewTimer(exitGrace)
 	defer timer.Stop()

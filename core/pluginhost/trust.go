@@ -12,10 +12,10 @@ import (
 	"syscall"
 )
 
-// untrusted says why a user other than root and the agent's own could replace
-// the file at path, or nothing. Both the path as written and the file behind
-// its symbolic links are walked up to the root.
-func untrusted(path string) (string, error) {
+// untrusted says why a user other than root and the agent's own could change
+// the file that was opened at path, or replace it, or nothing. Both the path as
+// written and the one behind its symbolic links are walked up to the root.
+func untrusted(path string, opened fs.FileInfo) (string, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
@@ -25,7 +25,10 @@ func untrusted(path string) (string, error) {
 		return "", err
 	}
 	groups := groupMembers{passwd: "/etc/passwd", group: "/etc/group"}
-	for _, start := range []string{resolved, filepath.Dir(absolute)} {
+	if why := foreign(path, opened, os.Geteuid(), groups); why != "" {
+		return why, nil
+	}
+	for _, start := range []string{filepath.Dir(resolved), filepath.Dir(absolute)} {
 		for at := start; ; at = filepath.Dir(at) {
 			info, err := os.Stat(at)
 			if err != nil {

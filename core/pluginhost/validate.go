@@ -64,9 +64,7 @@ func checkSchema(exe *executable, d *wirev1.Description, config []byte) error {
 	}
 	schema, err := compileSchema(d.ConfigSchema)
 	if err != nil {
-		failed := exe.errorf(Failed, "report it to the plugin's author", "its schema of the configuration is wrong")
-		failed.Err = err
-		return failed
+		return exe.errorf(Failed, "report it to the plugin's author", "its schema of the configuration is wrong").because(err)
 	}
 	var wrong *jsonschema.ValidationError
 	if err := schema.Validate(value); !errors.As(err, &wrong) {

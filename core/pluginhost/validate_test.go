@@ -44,6 +44,7 @@ func TestValidateSaysWhatIsWrong(t *testing.T) {
 		says   string
 	}{
 		"missing":        {func(f *fixture) Spec { return f.spec(Interceptor, "nobody", nil) }, Missing, "barnabas-interceptor-nobody"},
+		"traversal":      {func(f *fixture) Spec { return f.spec(Interceptor, "x/../../barnabas-interceptor-trial", nil) }, Missing, "no plugin's name"},
 		"directory":      {func(f *fixture) Spec { return at(f.spec(Interceptor, "x", nil), f.dir) }, Directory, "is a directory"},
 		"not executable": {func(f *fixture) Spec { return at(f.spec(Interceptor, "x", nil), f.file("x", "#!/bin/sh\n", 0o644)) }, NotExecutable, "chmod"},
 		"data":           {func(f *fixture) Spec { return at(f.spec(Interceptor, "x", nil), f.file("x", "GIF89a", 0o755)) }, NotPlugin, "neither"},
@@ -160,7 +161,7 @@ func TestForeignOwnersAreRefused(t *testing.T) {
 	if err := os.Chown(path, 12345, 0); err != nil {
 		t.Fatal(err)
 	}
-	if why, err := untrusted(path); err != nil || !strings.Contains(why, "owned by user 12345") {
+	if why, err := judge(t, path); err != nil || !strings.Contains(why, "owned by user 12345") {
 		t.Errorf("a file of another user: %q %v", why, err)
 	}
 	open := filepath.Join(dir, "open")
@@ -169,11 +170,20 @@ func TestForeignOwnersAreRefused(t *testing.T) {
 	}
 	write(filepath.Join(open, "plugin"), "x")
 	os.Chmod(open, 0o777)
-	if why, err := untrusted(filepath.Join(open, "plugin")); err != nil || !strings.Contains(why, "writable for everybody") {
+	if why, err := judge(t, filepath.Join(open, "plugin")); err != nil || !strings.Contains(why, "writable for everybody") {
 		t.Errorf("a file in an open directory: %q %v", why, err)
 	}
 	os.Chmod(open, 0o777|os.ModeSticky)
-	if why, err := untrusted(filepath.Join(open, "plugin")); err != nil || why != "" {
+	if why, err := judge(t, filepath.Join(open, "plugin")); err != nil || why != "" {
 		t.Errorf("a file in a sticky directory: %q %v", why, err)
 	}
+}
+
+func judge(t *testing.T, path string) (string, error) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return untrusted(path, info)
 }
