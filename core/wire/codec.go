@@ -61,14 +61,35 @@ func (c *Codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return m.Batch.UnmarshalVTUnsafe(m.memory.fill(data, c.pool))
 	case *ReplyFrame:
 		m.Reply.Reset()
-		return m.Reply.UnmarshalVTUnsafe(m.memory.fill(data, c.pool))
+		encoded := m.memory.fill(data, c.pool)
+		if err := checkReplyLists(encoded); err != nil {
+			return err
+		}
+		return m.Reply.UnmarshalVTUnsafe(encoded)
 	case generated:
 		buffer := data.MaterializeToBuffer(c.pool)
 		defer buffer.Free()
+		if err := checkSize(v, buffer.ReadOnlyData()); err != nil {
+			return err
+		}
 		return m.UnmarshalVT(buffer.ReadOnlyData())
 	default:
 		return c.proto.Unmarshal(data, v)
 	}
+}
+
+// checkSize refuses a message that would take much more memory than its bytes.
+func checkSize(v any, encoded []byte) error {
+	switch v.(type) {
+	case *wirev1.Batch:
+		return nil
+	case *wirev1.Reply:
+		return checkReplyLists(encoded)
+	}
+	if len(encoded) > maxControlMessage {
+		return fmt.Errorf("a %T of %d bytes, more than %d", v, len(encoded), maxControlMessage)
+	}
+	return nil
 }
 
 // BatchFrame receives batches, one after the other, with a stream's RecvMsg. Its
