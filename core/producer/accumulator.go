@@ -14,10 +14,10 @@ const stalledAfter = time.Second
 // of it is reserved in equal shares, so that a pipeline that is stuck can't take
 // what the others need to go on; the other half is lent to whoever makes progress.
 type accumulator struct {
-	now func() time.Time
+	now   func() time.Time
+	limit int64 // bytes
 
 	mu       sync.Mutex
-	limit    int64
 	accounts []*account
 }
 
@@ -25,7 +25,7 @@ type accumulator struct {
 type account struct {
 	of       *accumulator
 	used     int64
-	progress time.Time // when bytes were last given back
+	progress time.Time // when a record was last delivered
 	waiting  []*waiter // oldest first
 }
 
@@ -70,6 +70,7 @@ func (c *account) reserve(ctx context.Context, n int64) error {
 	for i := range c.waiting {
 		if c.waiting[i] == w {
 			c.waiting = append(c.waiting[:i], c.waiting[i+1:]...)
+			a.grant() // who waited behind it may need less
 			return ctx.Err()
 		}
 	}
@@ -84,7 +85,16 @@ func (c *account) adjust(n int64) {
 	defer c.of.mu.Unlock()
 	c.used += n
 	if n < 0 {
-		c.progress = c.of.now()
+		c.of.grant()
+	}
+}
+
+// progressed says that a record of the account was delivered.
+func (c *account) progressed() {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.progress = c.of.now()
+	if len(c.waiting) > 0 {
 		c.of.grant()
 	}
 }
@@ -111,6 +121,7 @@ func (a *accumulator) fits(c *account, n int64) bool {
 	return borrowed <= a.limit-share*int64(len(a.accounts))
 }
 
+// grant serves those who wait and now fit.
 func (a *accumulator) grant() {
 	for _, c := range a.accounts {
 		for len(c.waiting) > 0 && a.fits(c, c.waiting[0].n) {
@@ -122,7 +133,7 @@ func (a *accumulator) grant() {
 	}
 }
 
-// used returns the bytes that all accounts hold.
+// total returns the bytes that all accounts hold.
 func (a *accumulator) total() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()

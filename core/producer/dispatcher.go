@@ -2,11 +2,10 @@ package producer
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
-
-	"github.com/barnabas-agent/barnabas/core/record"
 )
 
 const (
@@ -19,15 +18,27 @@ const (
 // dispatcher is the one goroutine that calls Produce, so that the order in which
 // a partition's records are handed over is their order, over all lanes and
 // pipelines. It also puts right what failed.
+//
+// A partition that is broken queues what comes for it. It is in broken until
+// all that was handed over for it is reported and its pause is over, or in
+// recovering while its suspects are sent one by one; the others go on meanwhile.
 type dispatcher struct {
 	producer *Producer
-	message  kafka.Message           // reused: Produce keeps nothing of it
-	broken   map[*partition]struct{} // produce nothing until recovered
-	replaced int                     // instances in a row that delivered nothing
+	message  kafka.Message // reused: Produce keeps nothing of it
+
+	broken     map[*partition]struct{}
+	recovering map[*partition]struct{}
+	recoveries sync.WaitGroup
+	replaced   int // clients in a row that delivered nothing
+}
+
+func newDispatcher(p *Producer) *dispatcher {
+	return &dispatcher{producer: p, broken: make(map[*partition]struct{}), recovering: make(map[*partition]struct{})}
 }
 
 // run produces deliveries until ctx ends.
 func (d *dispatcher) run(ctx context.Context) {
+	defer d.recoveries.Wait()
 	tick := time.NewTicker(healEvery)
 	defer tick.Stop()
 	for {
@@ -52,82 +63,65 @@ func (d *dispatcher) run(ctx context.Context) {
 
 // produce hands a chunk to the client, or leaves it queued where its partition is broken.
 func (d *dispatcher) produce(ctx context.Context, c *chunk) {
-	if !c.partition.enqueue(c) {
-		d.accepted(c)
-		return
+	rows := c.rows // the chunk is not ours any more once its last record is handed over
+	if c.partition.enqueue(c) {
+		d.handOver(ctx, c, rows)
 	}
+	if c.client.mode == FireAndForget && !c.accepted {
+		c.accepted = true
+		c.resolution.Accepted(rows)
+	}
+}
+
+// handOver produces the records of a chunk; the last one carries the marker.
+func (d *dispatcher) handOver(ctx context.Context, c *chunk, rows []uint32) {
 	inst := d.producer.mainInstance()
-	inst.outstanding.Add(int64(len(c.rows)))
+	inst.outstanding.Add(int64(len(rows)))
 	m := &d.message
 	m.TopicPartition = kafka.TopicPartition{Topic: &c.partition.topic.name, Partition: c.partition.number}
-	last := len(c.rows) - 1
-	for n, row := range c.rows {
+	m.Opaque = nil
+	last := len(rows) - 1
+	for n, row := range rows {
 		message(m, c.batch, int(row))
-		m.Opaque = nil
 		if n == last {
 			m.Opaque = c
 		}
-		if err := d.handOver(ctx, inst, m); err != nil {
-			inst.outstanding.Add(-int64(len(c.rows) - n))
-			d.notTaken(inst, c, n, err)
-			break
+		if err := d.handOverRecord(ctx, inst, m); err != nil {
+			code := codeOf(err)
+			inst.outstanding.Add(-int64(len(rows) - n))
+			c.partition.unproduced(c, len(rows)-n, code, err.Error())
+			d.broken[c.partition] = struct{}{}
+			if verdictOf(code) == replace {
+				inst.fail(err.Error())
+			}
+			return
 		}
 	}
-	d.accepted(c)
 }
 
-// handOver calls Produce, again while the client's queue is full.
-func (d *dispatcher) handOver(ctx context.Context, inst *instance, m *kafka.Message) error {
+// handOverRecord calls Produce, again while the client's queue is full.
+func (d *dispatcher) handOverRecord(ctx context.Context, inst *instance, m *kafka.Message) error {
 	for {
 		err := inst.client.Produce(m, nil)
 		if err == nil || codeOf(err) != kafka.ErrQueueFull || inst.fatal.Load() {
 			return err
 		}
-		pause := time.NewTimer(fullPause)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
+		if !pause(ctx, fullPause) {
 			return ctx.Err()
 		}
 	}
 }
 
-// notTaken deals with a chunk of which the client took only n records.
-func (d *dispatcher) notTaken(inst *instance, c *chunk, n int, err error) {
-	code := codeOf(err)
-	if code == kafka.ErrMsgSizeTooLarge && len(c.rows) == 1 {
-		c.partition.withdraw(c)
-		c.resolution.Refused(record.Failure{Row: c.rows[0], Stage: record.StageProducer, Code: codeName(code), Message: err.Error()})
-		return
-	}
-	c.partition.unproduced(len(c.rows)-n, code, err.Error())
-	d.broken[c.partition] = struct{}{}
-	if verdictOf(code) == replace {
-		inst.fail(err.Error())
-	}
-}
-
-// accepted moves the positions of a chunk that nobody waits for.
-func (d *dispatcher) accepted(c *chunk) {
-	if c.client.mode == FireAndForget && !c.accepted {
-		c.accepted = true
-		c.resolution.Accepted(c.rows)
-	}
-}
-
 // heal replaces the instance if it failed, and recovers the partitions whose time has come.
 func (d *dispatcher) heal(ctx context.Context) {
+	d.collect()
 	if d.producer.mainInstance().fatal.Load() {
 		d.replace(ctx)
 		return
 	}
-	for _, p := range d.producer.takeBroken() {
-		d.broken[p] = struct{}{}
-	}
 	now := time.Now()
 	for p := range d.broken {
-		if p.postpone(now) {
+		if p.due(now) {
 			d.recover(ctx, p)
 			if ctx.Err() != nil || d.producer.mainInstance().fatal.Load() {
 				return
@@ -136,19 +130,33 @@ func (d *dispatcher) heal(ctx context.Context) {
 	}
 }
 
+// collect takes the partitions that broke, and those whose suspects are resolved.
+func (d *dispatcher) collect() {
+	broken, resolved := d.producer.takeBroken()
+	for _, p := range resolved {
+		delete(d.recovering, p)
+		d.broken[p] = struct{}{}
+	}
+	for _, p := range broken {
+		if _, busy := d.recovering[p]; !busy {
+			d.broken[p] = struct{}{}
+		}
+	}
+}
+
 // replace gives the instance up and produces everything unresolved again with a new one, oldest first.
 func (d *dispatcher) replace(ctx context.Context) {
 	old := d.producer.mainInstance()
-	if !old.settle(ctx) {
+	if !old.settle(ctx) && ctx.Err() == nil {
 		d.producer.log.Warn("reports are missing from the client that is replaced: their records are sent again", "records", old.outstanding.Load())
 	}
+	old.close()
 	d.replaced++
 	if old.landed.Load() > 0 {
 		d.replaced = 0
 	}
-	old.close()
 	for {
-		if d.replaced > 0 && !pause(ctx, min(retryFirst<<min(d.replaced, 10), retryMost)) {
+		if d.replaced > 0 && !pause(ctx, backoff(d.replaced)) {
 			return
 		}
 		next, err := d.producer.startMain()
@@ -159,46 +167,33 @@ func (d *dispatcher) replace(ctx context.Context) {
 		d.replaced++
 		d.producer.log.Error("kafka client can't be created", "error", err)
 	}
-	d.producer.takeBroken()
+	d.collect()
 	clear(d.broken)
 	for _, t := range d.producer.topology.list() {
 		for _, p := range t.all() {
-			d.recover(ctx, p)
+			if _, busy := d.recovering[p]; !busy {
+				d.recover(ctx, p)
+			}
 		}
 	}
 }
 
-// recover produces the unresolved records of a partition again, in order. Up to
-// the last suspect among them each is sent alone and awaited.
+// recover produces the unresolved records of a partition again, in order. Where
+// there are suspects among them, a recovery sends all up to the last suspect
+// one by one, and only then is the rest produced.
 func (d *dispatcher) recover(ctx context.Context, p *partition) {
 	delete(d.broken, p)
-	tired := p.tired()
-	again, delivered := p.unresolved()
-	for _, c := range delivered {
-		c.resolution.Delivered(c.rows)
-	}
-	if len(again) == 0 && p.trouble() == "" {
+	if suspects := p.takeSuspects(); len(suspects) > 0 {
+		d.recovering[p] = struct{}{}
+		d.recoveries.Go(func() { d.producer.sendAlone(ctx, p, suspects) })
 		return
 	}
-	alone := lastSuspect(again)
-	if tired && alone < 0 && len(again) > 0 {
-		alone = 0
-	}
-	for n, c := range again {
-		c.codes = nil
-		if n > alone {
-			continue
-		}
-		if err := d.deliverEach(ctx, c); err != nil {
-			return
-		}
-	}
-	perRecord := p.mend()
-	if perRecord {
+	again, perRecord := p.restart()
+	if perRecord && len(again) > 0 {
 		d.producer.log.Error("delivery reports of a partition did not fit: its records are sent again and accounted for one by one",
 			"topic", p.topic.name, "partition", p.number)
 	}
-	for _, c := range again[alone+1:] {
+	for _, c := range again {
 		if !perRecord {
 			d.produce(ctx, c)
 			continue
@@ -209,56 +204,6 @@ func (d *dispatcher) recover(ctx context.Context, p *partition) {
 			d.produce(ctx, &one)
 		}
 	}
-}
-
-// deliverEach sends the rows of a chunk one by one.
-func (d *dispatcher) deliverEach(ctx context.Context, c *chunk) error {
-	for n, row := range c.rows {
-		if c.batch.Key.Kind(int(row)) == record.Null {
-			if failure, bad := d.keyNeeded(ctx, c, int(row)); bad {
-				c.resolution.Refused(failure)
-				continue
-			}
-		}
-		_, failure, err := d.producer.deliverAlone(ctx, c.partition, c.batch, int(row))
-		if err != nil {
-			return err
-		}
-		if failure != nil {
-			c.resolution.Refused(*failure)
-			continue
-		}
-		c.resolution.Delivered(c.rows[n : n+1])
-	}
-	return nil
-}
-
-// keyNeeded finds out whether a record without key was refused because of the topic's compaction.
-func (d *dispatcher) keyNeeded(ctx context.Context, c *chunk, i int) (record.Failure, bool) {
-	var needed bool
-	var err error
-	d.producer.mainInstance().query(func(client *kafka.Producer) {
-		needed, err = c.partition.topic.learnKeyNeeded(ctx, client)
-	})
-	if err != nil {
-		d.producer.log.Debug("the topic's configuration is not known", "topic", c.partition.topic.name, "error", err)
-	}
-	if !needed {
-		return record.Failure{}, false
-	}
-	return refuse(c.partition.topic, int32(c.partition.topic.count()), c.batch, i)
-}
-
-// lastSuspect returns the index of the last chunk that holds a suspect, -1 when none does.
-func lastSuspect(chunks []*chunk) int {
-	for n := len(chunks) - 1; n >= 0; n-- {
-		for _, code := range chunks[n].codes {
-			if verdictOf(code) == suspect {
-				return n
-			}
-		}
-	}
-	return -1
 }
 
 // pause waits for t; it returns false when ctx ends first.

@@ -25,23 +25,29 @@ type instance struct {
 	alive       sync.RWMutex // held for reading while anyone but the owner uses client; for writing by close
 	closed      bool         // under alive
 	log         *slog.Logger
-	onReport    func(*kafka.Message) // by the serving goroutine
-	onFatal     func()               // likewise; at most once
-	outstanding atomic.Int64         // messages handed over and not reported
-	landed      atomic.Int64         // messages reported as delivered
+	events      instanceEvents
+	outstanding atomic.Int64 // messages handed over and not reported
+	landed      atomic.Int64 // messages reported as delivered
 	fatal       atomic.Bool
-	served      chan struct{} // closed when the serving goroutine has ended
-	logged      chan struct{} // likewise for the one that takes the library's log
+	problem     atomic.Pointer[string] // why no broker is reached; nil: one answers
+	served      chan struct{}          // closed when the serving goroutine has ended
+	logged      chan struct{}          // likewise for the one that takes the library's log
+}
+
+// instanceEvents is what an instance calls; none of it may block.
+type instanceEvents struct {
+	report func(*instance, *kafka.Message) // by the serving goroutine, in the order of the reports
+	fatal  func()                          // by any goroutine, once
 }
 
 // startInstance creates a client and serves its events until close.
-func startInstance(properties kafka.ConfigMap, log *slog.Logger, onReport func(*kafka.Message), onFatal func()) (*instance, error) {
+func startInstance(properties kafka.ConfigMap, log *slog.Logger, events instanceEvents) (*instance, error) {
 	client, err := kafka.NewProducer(&properties)
 	if err != nil {
 		return nil, err
 	}
 	i := &instance{
-		client: client, log: log, onReport: onReport, onFatal: onFatal,
+		client: client, log: log, events: events,
 		served: make(chan struct{}), logged: make(chan struct{}),
 	}
 	go i.serve()
@@ -57,23 +63,48 @@ func (i *instance) serve() {
 			i.outstanding.Add(-1)
 			if e.TopicPartition.Error == nil {
 				i.landed.Add(1)
+				i.connected()
 			}
-			i.onReport(e)
+			i.events.report(i, e)
 		case kafka.Error:
-			if e.IsFatal() {
-				i.fail(e.Error())
-			} else if e.Code() != kafka.ErrAllBrokersDown {
-				i.log.Debug("kafka client", "error", e.Error())
-			}
+			i.takeError(e)
 		}
 	}
+}
+
+// takeError keeps what the client says of its connections.
+func (i *instance) takeError(e kafka.Error) {
+	if e.IsFatal() {
+		i.fail(e.Error())
+		return
+	}
+	i.log.Debug("kafka client", "error", e.Error())
+	if code := e.Code(); code == kafka.ErrAllBrokersDown || verdictOf(code) == configuration {
+		reason := e.Error()
+		i.problem.Store(&reason)
+	}
+}
+
+// connected says that a broker has answered.
+func (i *instance) connected() {
+	if i.problem.Load() != nil {
+		i.problem.Store(nil)
+	}
+}
+
+// trouble says why no broker is reached, "" when one answers.
+func (i *instance) trouble() string {
+	if reason := i.problem.Load(); reason != nil {
+		return *reason
+	}
+	return ""
 }
 
 // fail marks the instance as one that delivers nothing any more.
 func (i *instance) fail(reason string) {
 	if i.fatal.CompareAndSwap(false, true) {
 		i.log.Warn("kafka client is to be replaced", "reason", reason)
-		i.onFatal()
+		i.events.fatal()
 	}
 }
 
@@ -150,11 +181,17 @@ func (i *instance) query(f func(*kafka.Producer)) bool {
 	return true
 }
 
-// close ends the client and its goroutines. Reports that have not come are lost: their records are unresolved.
+// close ends the client and its goroutines, once. Reports that have not come are lost: their records are unresolved.
 func (i *instance) close() {
 	i.alive.Lock()
+	again := i.closed
 	i.closed = true
 	i.alive.Unlock()
+	if again {
+		<-i.served
+		<-i.logged
+		return
+	}
 	_ = i.client.Purge(kafka.PurgeQueue | kafka.PurgeInFlight | kafka.PurgeNonBlocking)
 	i.client.Close()
 	<-i.served

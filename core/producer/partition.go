@@ -20,21 +20,30 @@ const (
 	fruitless = 3
 )
 
+// backoff is the pause before attempt number attempts+1.
+func backoff(attempts int) time.Duration {
+	return min(retryFirst<<min(attempts, 10), retryMost)
+}
+
 // chunk is a run of records of one batch for one partition. The message of its
 // last record carries the chunk as its Opaque and so marks its end among the
 // reports of the partition: an Opaque on every message would cost more than the
 // rest of a report (a map entry under one lock).
+//
+// It belongs to the dispatcher until its last record is handed to the client,
+// then to whoever serves reports, then to the dispatcher again, or to the
+// recovery that it gives the chunk to.
 type chunk struct {
 	partition  *partition
 	client     *Client
 	batch      *record.Batch
 	resolution record.Resolution
-	rows       []uint32 // ascending
+	rows       []uint32 // ascending; those not delivered yet
+	accepted   bool     // fire and forget: its positions have moved
 
 	// under partition.mu
-	codes    []kafka.ErrorCode // the reports, in order, where one of them was an error and their number fits
-	done     bool
-	accepted bool // fire and forget: its positions have moved
+	done  bool // resolved
+	alone bool // a suspect is among its records: each has to be sent by itself
 }
 
 // partition accounts for what is on its way to one partition. The dispatcher
@@ -44,18 +53,20 @@ type partition struct {
 	number int32
 
 	mu          sync.Mutex
-	chunks      []*chunk // not resolved, oldest first
+	chunks      []*chunk // not resolved, oldest first; resolved ones only behind such
+	expected    int      // index in chunks of the one whose marker comes next
 	outstanding int      // messages handed to the client and not reported
 	sinceMarker int      // reports since the last marker
 	codes       []kafka.ErrorCode
 	lastOffset  int64
-	irregular   bool // the reports since the last marker do not fit
+	irregular   bool // offsets since the last marker do not increase
+	distrusted  bool // reports did not fit: nothing is delivered until recovered
 	broken      bool // produces nothing until recovered
-	perRecord   bool // every record is its own chunk, until nothing is outstanding
 	attempts    int  // recoveries since the last success
 	resumeAt    time.Time
 	code        kafka.ErrorCode // of the last report that was an error
 	reason      string          // the same for people
+	waiting     string          // why a record that is sent alone is not delivered yet
 }
 
 func newPartition(t *topic, number int32) *partition {
@@ -69,13 +80,28 @@ type report struct {
 	marker *chunk // nil but for the last record of a chunk
 }
 
-// take accounts for one report. It returns the chunk that this resolves as
-// delivered, if any, and whether the partition needs to be recovered from here on.
+// consequence is what a report leads to, beside rows that are delivered.
+type consequence int
+
+const (
+	goOn consequence = iota
+	// recoverPartition: records of the partition have to be produced again.
+	recoverPartition
+	// replaceClient: reports are missing or too many, so the number of messages
+	// that are outstanding isn't known either.
+	replaceClient
+)
+
+// take accounts for one report. It returns the rows of the report's chunk that
+// this shows to be delivered.
 //
-// A chunk is delivered when its marker arrives, as many reports came since the
-// marker before as it has records, all are successes, and offsets increase. An
-// invalid offset (librdkafka has none for duplicate sequences) is left out of the check of order.
-func (p *partition) take(r report, ordered bool) (delivered *chunk, broke bool) {
+// A chunk is delivered when its marker arrives as the next one expected, as many
+// reports came since the marker before as it has records, all are successes, and
+// offsets increase. Of a chunk whose last reports are failures, the records
+// before them are delivered. An invalid offset (librdkafka has none for
+// duplicate sequences) is left out of the check of order. ordered says that
+// reports are expected in the order of the records; else every chunk has one.
+func (p *partition) take(r report, ordered bool) (delivered []uint32, then consequence) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.outstanding--
@@ -92,33 +118,72 @@ func (p *partition) take(r report, ordered bool) (delivered *chunk, broke bool) 
 		p.codes = append(p.codes, r.code)
 	}
 	if r.marker == nil {
-		return nil, false
+		return nil, goOn
 	}
-	fits := p.sinceMarker == len(r.marker.rows) && !p.irregular
-	codes := p.codes
-	p.sinceMarker, p.codes, p.irregular = 0, nil, false
-	if fits && codes == nil {
-		p.attempts = 0
-		p.remove(r.marker)
-		return r.marker, false
-	}
-	if fits {
-		r.marker.codes = codes
-	} else {
-		p.perRecord = true
-	}
-	broke = !p.broken
-	p.broken = true
-	return nil, broke
+	return p.takeMarker(r.marker, ordered)
 }
 
-// remove takes a delivered chunk out of the queue.
+// takeMarker judges the reports since the last marker.
+func (p *partition) takeMarker(c *chunk, ordered bool) (delivered []uint32, then consequence) {
+	fits := p.sinceMarker == len(c.rows) && !c.done && (!ordered || p.expects(c))
+	irregular, codes := p.irregular, p.codes
+	p.sinceMarker, p.codes, p.irregular = 0, nil, false
+	for _, code := range codes {
+		c.alone = c.alone || verdictOf(code) == suspect
+	}
+	switch {
+	case !fits:
+		p.distrusted, p.broken = true, true
+		return nil, replaceClient
+	case p.distrusted || irregular:
+		p.distrusted = true
+	case codes == nil:
+		p.attempts = 0
+		p.remove(c)
+		return c.rows, goOn
+	default:
+		n := successes(codes)
+		delivered, c.rows = c.rows[:n:n], c.rows[n:]
+	}
+	if p.broken {
+		return delivered, goOn
+	}
+	p.broken = true
+	return delivered, recoverPartition
+}
+
+// expects says whether c is the chunk whose marker comes next, and waits for the one behind it.
+func (p *partition) expects(c *chunk) bool {
+	if p.expected >= len(p.chunks) || p.chunks[p.expected] != c {
+		return false
+	}
+	p.expected++
+	return true
+}
+
+// remove takes a resolved chunk out of the queue.
 func (p *partition) remove(c *chunk) {
 	c.done = true
 	for len(p.chunks) > 0 && p.chunks[0].done {
 		p.chunks[0] = nil
 		p.chunks = p.chunks[1:]
+		p.expected = max(0, p.expected-1)
 	}
+}
+
+// successes returns how many reports at the beginning are successes, where only
+// failures follow them; else none can be told apart.
+func successes(codes []kafka.ErrorCode) int {
+	n := 0
+	for n < len(codes) && codes[n] == kafka.ErrNoError {
+		n++
+	}
+	for _, code := range codes[n:] {
+		if code == kafka.ErrNoError {
+			return 0
+		}
+	}
+	return n
 }
 
 // setReason keeps what the last error was.
@@ -128,12 +193,24 @@ func (p *partition) setReason(code kafka.ErrorCode, reason string) {
 	p.code, p.reason = code, reason
 }
 
-// trouble says why the partition produces nothing, "" when it does.
+// setWaiting keeps why a record that is sent alone is not delivered yet, "" once it is.
+func (p *partition) setWaiting(reason string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting = reason
+}
+
+// trouble says why records of the partition do not go on, "" when they do.
 func (p *partition) trouble() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.broken {
+	switch {
+	case p.waiting != "":
+		return p.waiting
+	case !p.broken:
 		return ""
+	case p.distrusted:
+		return "delivery reports did not fit: records are sent again"
 	}
 	return p.reason
 }
@@ -150,91 +227,85 @@ func (p *partition) enqueue(c *chunk) bool {
 	return true
 }
 
-// unproduced takes back messages of the last chunk that the client did not take.
-func (p *partition) unproduced(n int, code kafka.ErrorCode, reason string) {
+// unproduced takes back n messages of chunk c, the last one, that the client did not take.
+func (p *partition) unproduced(c *chunk, n int, code kafka.ErrorCode, reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.outstanding -= n
 	p.broken, p.code, p.reason = true, code, reason
+	c.alone = c.alone || verdictOf(code) == suspect
 }
 
-// withdraw removes the chunk that was enqueued last, of whose one record nothing was produced.
-func (p *partition) withdraw(c *chunk) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.outstanding--
-	p.remove(c)
-}
-
-// postpone sets when the partition is to be recovered and returns whether that is now.
-func (p *partition) postpone(now time.Time) bool {
+// due says whether the partition may be recovered now: everything handed to the
+// client is reported, and the pause after an outage is over.
+func (p *partition) due(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.resumeAt.IsZero() {
 		p.resumeAt = now
-		if v := verdictOf(p.code); v == outage || v == configuration {
-			p.resumeAt = now.Add(min(retryFirst<<min(p.attempts, 10), retryMost))
+		if v := verdictOf(p.code); p.attempts > 0 || v == outage || v == configuration {
+			p.resumeAt = now.Add(backoff(p.attempts))
 		}
 	}
-	return p.outstanding == 0 && !now.Before(p.resumeAt)
+	return p.outstanding <= 0 && !now.Before(p.resumeAt)
 }
 
-// tired says whether recoveries keep ending without a success.
-func (p *partition) tired() bool {
+// takeSuspects takes the chunks out of the queue whose records have to be sent
+// one by one: up to the last that holds a suspect, or the oldest where a client
+// after the other failed without a success. The partition stays broken where there are any.
+func (p *partition) takeSuspects() []*chunk {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.attempts >= fruitless && verdictOf(p.code) == replace
+	p.forget()
+	last := -1
+	for n, c := range p.chunks {
+		if c.alone {
+			last = n
+		}
+	}
+	if last < 0 && len(p.chunks) > 0 && p.attempts >= fruitless && verdictOf(p.code) == replace {
+		last = 0
+	}
+	suspects := p.chunks[: last+1 : last+1]
+	if len(suspects) > 0 {
+		p.chunks, p.broken = p.chunks[last+1:], true
+	}
+	return suspects
 }
 
-// mend lets the partition produce again. It returns whether its records have to be chunks of their own.
-func (p *partition) mend() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.broken, p.resumeAt = false, time.Time{}
-	p.attempts++
-	single := p.perRecord
-	p.perRecord = false
-	return single
-}
-
-// unresolved takes everything out of the queue that has to be produced again,
-// oldest first, and forgets the reports so far. A chunk whose reports are known
-// to be successes followed by failures is delivered up to the first failure;
-// where that is not certain all of it is produced again: duplicates, never a gap.
-func (p *partition) unresolved() (again []*chunk, delivered []*chunk) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// forget drops what is known of reports, of which none are outstanding or wanted
+// any more, and the chunks that are done.
+func (p *partition) forget() {
+	open := make([]*chunk, 0, len(p.chunks))
 	for _, c := range p.chunks {
-		if c.done {
-			continue
+		if !c.done {
+			open = append(open, c)
 		}
-		if n := successes(c.codes); n > 0 {
-			delivered = append(delivered, &chunk{client: c.client, batch: c.batch, resolution: c.resolution, partition: p, rows: c.rows[:n]})
-			c.rows, c.codes = c.rows[n:], c.codes[n:]
-		}
-		again = append(again, c)
 	}
-	p.chunks, p.outstanding = nil, 0
+	p.chunks, p.expected, p.outstanding = open, 0, 0
 	p.sinceMarker, p.codes, p.irregular, p.lastOffset = 0, nil, false, -1
-	return again, delivered
 }
 
-// successes returns how many reports at the beginning are successes, where only
-// failures follow them; else none can be told apart.
-func successes(codes []kafka.ErrorCode) int {
-	n := 0
-	for n < len(codes) && codes[n] == kafka.ErrNoError {
-		n++
+// suspectsResolved lets the partition be recovered again at once.
+func (p *partition) suspectsResolved() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.attempts, p.code, p.reason, p.resumeAt = 0, kafka.ErrNoError, "", time.Time{}
+}
+
+// restart lets the partition produce again and returns what that has to begin
+// with, oldest first, and whether its records have to be chunks of their own,
+// because their reports did not fit.
+func (p *partition) restart() (again []*chunk, perRecord bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget()
+	again, perRecord = p.chunks, p.distrusted
+	if p.broken || len(again) > 0 {
+		p.attempts++
 	}
-	for _, code := range codes[n:] {
-		if code == kafka.ErrNoError {
-			return 0
-		}
-	}
-	if n == len(codes) {
-		return 0
-	}
-	return n
+	p.chunks, p.broken, p.distrusted, p.resumeAt = nil, false, false, time.Time{}
+	return again, perRecord
 }
 
 // compacted says whether a cleanup.policy includes compaction.

@@ -40,11 +40,12 @@ type Producer struct {
 	single      *single
 	deliveries  chan []*chunk // to the dispatcher
 
-	mu     sync.Mutex
-	main   *instance     // replaced by the dispatcher
-	broken []*partition  // for the dispatcher to recover
-	wake   chan struct{} // holds a token when broken or a fatal instance wait for the dispatcher
-	state  string        // what the dispatcher is busy with, for people
+	wake chan struct{} // holds a token when broken, resolved or a fatal instance wait for the dispatcher
+
+	mu       sync.Mutex
+	main     *instance    // replaced by the dispatcher; nil before Run
+	broken   []*partition // for the dispatcher to recover
+	resolved []*partition // likewise; their suspects are resolved
 }
 
 // New makes a producer and starts nothing. It fails where librdkafka refuses the settings.
@@ -79,11 +80,17 @@ func (p *Producer) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	background.Go(func() {
-		p.topology.run(ctx, func(f func(*kafka.Producer)) { p.mainInstance().query(f) })
+		p.topology.run(ctx, func(ask func(*kafka.Producer) error) {
+			main := p.mainInstance()
+			main.query(func(client *kafka.Producer) {
+				if ask(client) == nil {
+					main.connected()
+				}
+			})
+		})
 	})
 	background.Go(func() { p.report(ctx) })
-	d := &dispatcher{producer: p, broken: make(map[*partition]struct{})}
-	d.run(ctx)
+	newDispatcher(p).run(ctx)
 	cancel()
 	background.Wait()
 	p.single.close()
@@ -94,38 +101,57 @@ func (p *Producer) Run(ctx context.Context) error {
 func (p *Producer) startMain() (*instance, error) {
 	ordered := p.config.accountsInChunks()
 	var last *partition // reports come in runs of one partition
-	return startInstance(p.config.mainProperties(), p.log, func(m *kafka.Message) {
+	report := func(i *instance, m *kafka.Message) {
 		tp := &m.TopicPartition
 		if last == nil || last.number != tp.Partition || last.topic.name != *tp.Topic {
 			last = p.topology.use(*tp.Topic).partition(tp.Partition)
 		}
-		p.take(last, m, ordered)
-	}, p.signal)
+		p.take(i, last, m, ordered)
+	}
+	return startInstance(p.config.mainProperties(), p.log, instanceEvents{report: report, fatal: p.signal})
 }
 
 // take accounts for one report of the main instance.
-func (p *Producer) take(part *partition, m *kafka.Message, ordered bool) {
+func (p *Producer) take(from *instance, part *partition, m *kafka.Message, ordered bool) {
 	r := report{offset: int64(m.TopicPartition.Offset)}
 	if m.Opaque != nil {
 		r.marker = m.Opaque.(*chunk)
 	}
 	if err := m.TopicPartition.Error; err != nil {
 		r.code = codeOf(err)
-		p.metrics.DeliveryErrors.WithLabelValues(part.topic.name, codeName(r.code)).Inc()
-		part.setReason(r.code, err.Error())
-		if verdictOf(r.code) == replace || (verdictOf(r.code) == suspect && p.config.Idempotence) {
-			p.mainInstance().fail(err.Error())
-		}
+		p.takeFailure(from, part, r.code, err.Error())
 	}
-	delivered, broke := part.take(r, ordered)
-	if delivered != nil {
-		delivered.resolution.Delivered(delivered.rows)
+	delivered, then := part.take(r, ordered)
+	if len(delivered) > 0 {
+		r.marker.client.account.progressed()
+		r.marker.resolution.Delivered(delivered)
 	}
-	if broke {
+	switch then {
+	case recoverPartition:
 		p.mu.Lock()
 		p.broken = append(p.broken, part)
 		p.mu.Unlock()
 		p.signal()
+	case replaceClient:
+		from.fail("delivery reports are missing or too many")
+	}
+}
+
+// takeFailure counts a report that is an error and acts on its verdict.
+func (p *Producer) takeFailure(from *instance, part *partition, code kafka.ErrorCode, reason string) {
+	p.metrics.DeliveryErrors.WithLabelValues(part.topic.name, codeName(code)).Inc()
+	if code == kafka.ErrPurgeQueue || code == kafka.ErrPurgeInflight {
+		return // follows from another error, or from our own Purge
+	}
+	part.setReason(code, reason)
+	switch verdictOf(code) {
+	case replace:
+		from.fail(reason)
+	case suspect:
+		// The records behind the suspects must not pass them.
+		if p.config.Idempotence {
+			from.fail(reason)
+		}
 	}
 }
 
@@ -136,12 +162,12 @@ func (p *Producer) signal() {
 	}
 }
 
-func (p *Producer) takeBroken() []*partition {
+func (p *Producer) takeBroken() (broken, resolved []*partition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	taken := p.broken
-	p.broken = nil
-	return taken
+	broken, resolved = p.broken, p.resolved
+	p.broken, p.resolved = nil, nil
+	return broken, resolved
 }
 
 func (p *Producer) setMain(i *instance) {
@@ -181,6 +207,11 @@ type Status struct {
 // Status returns the producer's state; safe for concurrent use.
 func (p *Producer) Status() Status {
 	s := Status{BufferUsed: p.accumulator.total(), BufferLimit: p.config.BufferMemory}
+	if main := p.mainInstance(); main != nil {
+		if problem := main.trouble(); problem != "" {
+			s.Problems = append(s.Problems, problem)
+		}
+	}
 	for _, t := range p.topology.list() {
 		if problem := t.trouble(); problem != "" {
 			s.Problems = append(s.Problems, fmt.Sprintf("topic %s: %s", t.name, problem))
@@ -195,7 +226,8 @@ func (p *Producer) Status() Status {
 	return s
 }
 
-// message fills m with row i of b. Produce keeps nothing of m.
+// message fills m with row i of b. Produce keeps nothing of m. The timestamp 0
+// means to librdkafka that the record has none: it sends the time of producing.
 func message(m *kafka.Message, b *record.Batch, i int) {
 	m.Value, m.Key = b.Value.Bytes(i), b.Key.Bytes(i)
 	m.Timestamp = time.UnixMilli(b.Timestamps[i])

@@ -11,8 +11,11 @@ import (
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
-// errReplaced is what a record's delivery ends with when its instance was given up.
-var errReplaced = errors.New("the kafka client was replaced before it could deliver the record")
+var (
+	// errReplaced is what a record's delivery ends with when its instance was given up.
+	errReplaced = errors.New("the kafka client was replaced before it could deliver the record")
+	errClosed   = errors.New("the producer has ended")
+)
 
 // single delivers records one at a time, each in a batch of its own: for sync
 // pipelines, and for suspects, where only a record that fails alone is known to
@@ -23,7 +26,8 @@ type single struct {
 
 	mu       sync.Mutex
 	instance *instance // nil: none yet, or closed
-	gone     sync.WaitGroup
+	closed   bool
+	gone     sync.WaitGroup // instances that are being closed
 }
 
 func newSingle(properties kafka.ConfigMap, log *slog.Logger) *single {
@@ -32,7 +36,7 @@ func newSingle(properties kafka.ConfigMap, log *slog.Logger) *single {
 
 // deliver sends row i of b and waits for its report. The error is ctx's, the
 // client's, or the report's.
-func (s *single) deliver(ctx context.Context, part *partition, b *record.Batch, i int) (int64, error) {
+func (s *single) deliver(ctx context.Context, part *partition, b *record.Batch, i int) (offset int64, err error) {
 	inst, err := s.current()
 	if err != nil {
 		return 0, err
@@ -76,6 +80,9 @@ func (s *single) deliver(ctx context.Context, part *partition, b *record.Batch, 
 func (s *single) current() (*instance, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
 	if s.instance != nil && !s.instance.fatal.Load() {
 		return s.instance, nil
 	}
@@ -83,12 +90,15 @@ func (s *single) current() (*instance, error) {
 		s.instance = nil
 		s.gone.Go(old.close)
 	}
-	inst, err := startInstance(s.properties, s.log, func(m *kafka.Message) {
-		if err := m.TopicPartition.Error; err != nil && verdictOf(codeOf(err)) == replace {
-			s.failed(err)
-		}
-		m.Opaque.(chan kafka.TopicPartition) <- m.TopicPartition
-	}, func() {})
+	inst, err := startInstance(s.properties, s.log, instanceEvents{
+		report: func(i *instance, m *kafka.Message) {
+			if err := m.TopicPartition.Error; err != nil && verdictOf(codeOf(err)) == replace {
+				i.fail(err.Error())
+			}
+			m.Opaque.(chan kafka.TopicPartition) <- m.TopicPartition
+		},
+		fatal: func() {}, // the next delivery finds out
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -96,22 +106,15 @@ func (s *single) current() (*instance, error) {
 	return inst, nil
 }
 
-// failed has the instance replaced by the next delivery.
-func (s *single) failed(err error) {
-	s.mu.Lock()
-	inst := s.instance
-	s.mu.Unlock()
-	if inst != nil {
-		inst.fail(err.Error())
-	}
-}
-
+// close ends the instance; deliveries fail from here on.
 func (s *single) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.instance != nil {
-		s.instance.close()
-		s.instance = nil
+	s.closed = true
+	last := s.instance
+	s.instance = nil
+	s.mu.Unlock()
+	if last != nil {
+		last.close()
 	}
 	s.gone.Wait()
 }

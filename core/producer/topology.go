@@ -77,16 +77,14 @@ func (t *topology) list() []*topic {
 	return all
 }
 
-// wait returns the number of partitions once it is known.
-func (t *topic) wait(ctx context.Context) (int32, error) {
+// wait returns the topic's partitions once they are known.
+func (t *topic) wait(ctx context.Context) ([]*partition, error) {
 	select {
 	case <-t.known:
+		return t.all(), nil
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return nil, ctx.Err()
 	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return int32(len(t.partitions)), nil
 }
 
 // partition returns one partition, or nil when the topic is not known to have it.
@@ -151,7 +149,7 @@ func (t *topic) update(count int, err error) (grown bool) {
 
 // run asks for the partitions of the topics in use until ctx ends. query runs
 // its argument with a client, or not at all.
-func (t *topology) run(ctx context.Context, query func(func(*kafka.Producer))) {
+func (t *topology) run(ctx context.Context, query func(func(*kafka.Producer) error)) {
 	tick := time.NewTicker(askUnknownEvery)
 	defer tick.Stop()
 	refreshed := time.Now()
@@ -168,17 +166,16 @@ func (t *topology) run(ctx context.Context, query func(func(*kafka.Producer))) {
 		}
 		for _, one := range t.list() {
 			if ctx.Err() == nil && (all || one.partition(0) == nil) {
-				query(func(client *kafka.Producer) { t.ask(client, one) })
+				query(func(client *kafka.Producer) error { return t.ask(client, one) })
 			}
 		}
 	}
 }
 
-// ask updates one topic from the brokers' metadata.
-func (t *topology) ask(client *kafka.Producer, one *topic) {
-	problem := one.trouble()
-	metadata, err := client.GetMetadata(&one.name, false, int(metadataTimeout.Milliseconds()))
-	count := 0
+// ask updates one topic from the brokers' metadata. The error is that no broker answered.
+func (t *topology) ask(client *kafka.Producer, one *topic) error {
+	metadata, unanswered := client.GetMetadata(&one.name, false, int(metadataTimeout.Milliseconds()))
+	count, err := 0, unanswered
 	if err == nil {
 		found := metadata.Topics[one.name]
 		count = len(found.Partitions)
@@ -186,7 +183,13 @@ func (t *topology) ask(client *kafka.Producer, one *topic) {
 			err = found.Error
 		}
 	}
-	before := one.count()
+	t.take(one, count, err)
+	return unanswered
+}
+
+// take updates one topic and tells of changes.
+func (t *topology) take(one *topic, count int, err error) {
+	problem, before := one.trouble(), one.count()
 	grown := one.update(count, err)
 	switch {
 	case err == nil && count > 0 && count < before:
@@ -209,29 +212,25 @@ func (t *topic) count() int {
 
 // learnKeyNeeded asks the brokers whether a topic is compacted, which is why
 // they refuse records without key.
-func (t *topic) learnKeyNeeded(ctx context.Context, client *kafka.Producer) (bool, error) {
-	if t.keyNeeded() {
-		return true, nil
-	}
+func (t *topic) learnKeyNeeded(ctx context.Context, client *kafka.Producer) error {
 	admin, err := kafka.NewAdminClientFromProducer(client)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer admin.Close()
 	results, err := admin.DescribeConfigs(ctx, []kafka.ConfigResource{{Type: kafka.ResourceTopic, Name: t.name}},
 		kafka.SetAdminRequestTimeout(metadataTimeout))
 	if err != nil {
-		return false, err
+		return err
 	}
 	if len(results) != 1 {
-		return false, errors.New("the brokers described no configuration")
+		return errors.New("the brokers described no configuration")
 	}
 	if results[0].Error.Code() != kafka.ErrNoError {
-		return false, results[0].Error
+		return results[0].Error
 	}
-	if !compacted(results[0].Config["cleanup.policy"].Value) {
-		return false, nil
+	if compacted(results[0].Config["cleanup.policy"].Value) {
+		t.setKeyNeeded()
 	}
-	t.setKeyNeeded()
-	return true, nil
+	return nil
 }
