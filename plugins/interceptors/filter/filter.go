@@ -34,6 +34,9 @@ type Filter struct {
 	drops   bool                // the program's true means drop
 }
 
+// newFilter returns a plugin with the defaults.
+func newFilter() sdk.Interceptor { return &Filter{} }
+
 // Configure compiles the expression.
 func (f *Filter) Configure(context.Context) error {
 	source, pointer := f.Keep, "/keep"

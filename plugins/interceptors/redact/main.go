@@ -5,6 +5,4 @@ import "github.com/barnabas-agent/barnabas/plugins/sdk"
 // version is the plugin's own, shown by "plugin describe".
 const version = "1.0.0"
 
-func main() {
-	sdk.ServeInterceptor("redact", version, func() sdk.Interceptor { return &Redact{Replacement: defaultReplacement} })
-}
+func main() { sdk.ServeInterceptor("redact", version, newRedact) }

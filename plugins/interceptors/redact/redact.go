@@ -54,6 +54,9 @@ type Redact struct {
 	finders []finder
 }
 
+// newRedact returns a plugin with the defaults.
+func newRedact() sdk.Interceptor { return &Redact{Replacement: defaultReplacement} }
+
 // Configure finds the patterns and compiles the expressions. It names everything that is wrong.
 func (r *Redact) Configure(context.Context) error {
 	var wrong []error

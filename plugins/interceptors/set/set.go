@@ -63,6 +63,9 @@ type Set struct {
 	fields  []named // likewise
 }
 
+// newSet returns a plugin with the defaults.
+func newSet() sdk.Interceptor { return &Set{} }
+
 // named is the expression of one header or field.
 type named struct {
 	name    string

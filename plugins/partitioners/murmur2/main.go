@@ -5,6 +5,4 @@ import "github.com/barnabas-agent/barnabas/plugins/sdk"
 // version is the plugin's own, shown by "plugin describe".
 const version = "1.0.0"
 
-func main() {
-	sdk.ServePartitioner("murmur2", version, func() sdk.Partitioner { return &Murmur2{} })
-}
+func main() { sdk.ServePartitioner("murmur2", version, newMurmur2) }

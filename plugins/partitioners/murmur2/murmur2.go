@@ -23,6 +23,9 @@ type Murmur2 struct {
 	keyless rotation.Rotation
 }
 
+// newMurmur2 returns a plugin with the defaults.
+func newMurmur2() sdk.Partitioner { return &Murmur2{} }
+
 // Columns are key and topic.
 func (*Murmur2) Columns() sdk.Columns {
 	return sdk.Columns{Reads: sdk.ColumnKey | sdk.ColumnTopic}

@@ -19,6 +19,9 @@ type RoundRobin struct {
 	partitions rotation.Rotation
 }
 
+// newRoundRobin returns a plugin with the defaults.
+func newRoundRobin() sdk.Partitioner { return &RoundRobin{} }
+
 // Columns is the topic alone.
 func (*RoundRobin) Columns() sdk.Columns { return sdk.Columns{Reads: sdk.ColumnTopic} }
 

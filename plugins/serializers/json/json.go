@@ -36,6 +36,9 @@ type JSON struct {
 	Include []string `json:"include,omitempty" jsonschema:"minItems=1,uniqueItems=true,description=Members to keep: of message / timestamp / source / file / peer / offset / host for text and of the members at the top level for objects. Left out: all."`
 }
 
+// newJSON returns a plugin with the defaults.
+func newJSON() sdk.Serializer { return &JSON{} }
+
 // Columns are the columns that the included members are made of; the payload
 // itself is understood.
 func (j *JSON) Columns() sdk.Columns {

@@ -5,6 +5,4 @@ import "github.com/barnabas-agent/barnabas/plugins/sdk"
 // version is the plugin's own, shown by "plugin describe".
 const version = "1.0.0"
 
-func main() {
-	sdk.ServeSerializer("string", version, func() sdk.Serializer { return &String{Encoding: utf8Name} })
-}
+func main() { sdk.ServeSerializer("string", version, newString) }

@@ -42,6 +42,9 @@ type String struct {
 	target encoding.Encoding // nil: utf-8
 }
 
+// newString returns a plugin with the defaults.
+func newString() sdk.Serializer { return &String{Encoding: utf8Name} }
+
 // Configure finds the encoding.
 func (s *String) Configure(context.Context) error {
 	switch s.Encoding {

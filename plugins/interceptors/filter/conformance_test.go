@@ -1,0 +1,33 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/barnabas-agent/barnabas/plugins/sdk/plugintest"
+)
+
+// TestMain makes the test's binary the plugin itself when it is started as one:
+// without the flags of a test.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 1 || os.Args[1] == "describe" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// TestConformance puts the plugin, here and as a process, through what the agent
+// asks of every plugin.
+func TestConformance(t *testing.T) {
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, config := range []string{
+		`{"drop": "value.contains('7') || key == 'key-3'"}`,
+		`{"keep": "size(headers) > 0 && source.offset >= 0"}`,
+	} {
+		t.Run("in process", func(t *testing.T) { plugintest.Run(t, newFilter, config) })
+		t.Run("as a process", func(t *testing.T) { plugintest.RunProcess(t, binary, config) })
+	}
+}
