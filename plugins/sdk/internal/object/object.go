@@ -41,6 +41,7 @@ func (c *Coder) Decode(encoded []byte) (any, error) {
 	}
 	if c.decoder == nil {
 		c.decoder = msgpack.NewDecoder(&c.reader)
+		c.decoder.UseLooseInterfaceDecoding(true)
 	}
 	c.reader.Reset(encoded)
 	c.decoder.ResetReader(&c.reader)
