@@ -305,3 +305,11 @@ func TestPluginConfigNumbersFitIntegers(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+func TestErrorsBeyondTheBoundAreNotForgotten(t *testing.T) {
+	warnings := "producer \"p\" { enable_idempotence = false }\n"
+	_, diagnostics := load(t, strings.Repeat(warnings, 1100)+"pipeline \"a\" { send = 1 }\n", config.Options{})
+	if !diagnostics.HasErrors() || len(diagnostics) > 1100 {
+		t.Errorf("%d diagnostics, errors: %v", len(diagnostics), diagnostics.HasErrors())
+	}
+}

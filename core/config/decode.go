@@ -12,6 +12,9 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
+// maxFindings bounds what is said about one configuration; more is no help.
+const maxFindings = 1000
+
 // decoder fills a Config from parsed files and collects what there is to say.
 type decoder struct {
 	options Options
@@ -19,6 +22,7 @@ type decoder struct {
 	context *hcl.EvalContext
 	calls   *calls
 	found   []finding
+	more    bool // errors beyond maxFindings
 	partial bool // a file could not be parsed to its end: what is missing may stand behind
 }
 
@@ -87,12 +91,18 @@ func intoSecret[T any](field *T, parse parser[T]) attribute {
 
 // errorAt reports an error.
 func (d *decoder) errorAt(p Place, hint, format string, args ...any) {
+	if len(d.found) >= maxFindings {
+		d.more = true
+		return
+	}
 	d.found = append(d.found, finding{p, p.Error(fmt.Sprintf(format, args...), hint)})
 }
 
 // warnAt reports a warning.
 func (d *decoder) warnAt(p Place, hint, format string, args ...any) {
-	d.found = append(d.found, finding{p, p.Warning(fmt.Sprintf(format, args...), hint)})
+	if len(d.found) < maxFindings {
+		d.found = append(d.found, finding{p, p.Warning(fmt.Sprintf(format, args...), hint)})
+	}
 }
 
 // missingAt reports that something is not there, unless it may stand in a part
@@ -194,24 +204,29 @@ func (s schema) suggest(name string) string {
 	return Suggest(name, known)
 }
 
+// maxSuggestions bounds the names that are compared or listed in a hint.
+const maxSuggestions = 40
+
 // Suggest is the hint for an unknown name: the nearest of those that are known,
 // or all of them when none is near.
 func Suggest(name string, known []string) string {
+	known = slices.Compact(slices.Sorted(slices.Values(known)))
+	known = known[:min(len(known), maxSuggestions)]
 	if near := closest(name, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	if len(known) == 0 {
 		return ""
 	}
-	return "known here: " + strings.Join(slices.Compact(slices.Sorted(slices.Values(known))), ", ")
+	return "known here: " + strings.Join(known, ", ")
 }
 
-// closest returns the known name within an edit distance that a slip of the
-// hand explains, or "".
+// closest returns the known name, the first of equals, within an edit distance
+// that a slip of the hand explains, or "".
 func closest(name string, known []string) string {
 	best, least := "", 3
-	for _, k := range slices.Sorted(slices.Values(known)) {
-		distance := levenshtein.Distance(strings.ToLower(name), k, nil)
+	for _, k := range known {
+		distance := levenshtein.Distance(strings.ToLower(name), strings.ToLower(k), nil)
 		if distance < least && distance < max(len(name), len(k)) {
 			best, least = k, distance
 		}
@@ -261,6 +276,10 @@ func (d *decoder) fromHCL(diags hcl.Diagnostics, src *source) {
 		place := Place{source: src, at: hcl.Range{Filename: src.name, Start: hcl.InitialPos, End: hcl.InitialPos}}
 		if diag.Subject != nil {
 			place.at = *diag.Subject
+		}
+		if len(d.found) >= maxFindings {
+			d.more = true
+			return
 		}
 		message, hint := lowerFirst(diag.Summary), place.unlessSecret(diag.Detail)
 		if diag.Summary == "Variables not allowed" {

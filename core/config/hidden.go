@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -11,23 +12,63 @@ import (
 
 // hiddenSpans finds what no snippet may show: comments, and the values of names
 // that sound like a secret, of every unknown name in a tls or sasl block, and
-// of a plugin's environment. It works on tokens, so it holds where the text
-// can't be parsed or a name is misspelt; as an open quote turns names into
-// text and text into names until the end of a file that is broken, the lines of
-// such a file are looked at one by one as well.
-func hiddenSpans(text []byte, broken bool) []span {
-	spans := hiddenIn(text, 0)
-	if broken {
-		offset := 0
-		for line := range bytes.Lines(text) {
-			spans = append(spans, hiddenIn(line, offset)...)
-			offset += len(line)
-		}
+// of a plugin's environment. It works on tokens, so it holds where a name is
+// misspelt. healed is the text without its errors of syntax: in the text itself
+// an open quote turns names into text and text into names. Where the two differ,
+// the rest of each line behind such a name is hidden as well.
+func hiddenSpans(text, healed []byte) []span {
+	spans := hiddenValues(text)
+	if !bytes.Equal(text, healed) {
+		spans = slices.Concat(spans, hiddenValues(healed), hiddenLineEnds(text))
 	}
 	return merge(spans)
 }
 
-func hiddenIn(text []byte, offset int) []span {
+// hiddenLineEnds finds, by lines alone, what stands behind a name that sounds
+// like a secret; where nothing does, the next line.
+func hiddenLineEnds(text []byte) []span {
+	var spans []span
+	pending := false
+	for offset := 0; offset < len(text); {
+		line := lineAround(text, offset)
+		from := 0
+		if !pending {
+			from = afterSecretName(line)
+		}
+		if from >= 0 {
+			value := bytes.TrimLeft(line[from:], " \t=:\"'\r")
+			end := offset + len(line)
+			if pending = len(value) == 0; !pending {
+				spans = append(spans, span{start: end - len(value), end: end})
+			}
+		}
+		offset += len(line) + 1
+	}
+	return spans
+}
+
+// afterSecretName returns the end of a line's first word that sounds like a
+// secret, or -1.
+func afterSecretName(line []byte) int {
+	for i := 0; i < len(line); {
+		n := bytes.IndexFunc(line[i:], func(r rune) bool { return !isWord(r) })
+		if n < 0 {
+			n = len(line) - i
+		}
+		word := strings.ToLower(string(line[i : i+n]))
+		if word == "env" || soundsSecret(word) {
+			return i + n
+		}
+		i += max(n, 1)
+	}
+	return -1
+}
+
+func isWord(r rune) bool {
+	return r == '_' || r == '.' || r == '-' || unicode.IsLetter(r) || unicode.IsDigit(r)
+}
+
+func hiddenValues(text []byte) []span {
 	tokens, _ := hclsyntax.LexConfig(text, "", hcl.InitialPos)
 	s := hiddenScanner{levels: []level{{}}}
 	for i := 0; i < len(tokens); i++ {
@@ -37,7 +78,7 @@ func hiddenIn(text []byte, offset int) []span {
 			continue
 		}
 		if s.hides(t) {
-			s.spans = append(s.spans, span{offset + t.Range.Start.Byte, offset + t.Range.End.Byte, t.Type == hclsyntax.TokenComment})
+			s.spans = append(s.spans, span{t.Range.Start.Byte, t.Range.End.Byte, t.Type == hclsyntax.TokenComment})
 		}
 	}
 	return s.spans

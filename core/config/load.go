@@ -137,5 +137,9 @@ func (d *decoder) diagnostics() Diagnostics {
 	for i, f := range d.found {
 		all[i] = f.Diagnostic
 	}
+	if d.more {
+		last := d.found[len(d.found)-1].place
+		all = append(all, last.Error(fmt.Sprintf("there are more errors than these %d", maxFindings), "mend these first"))
+	}
 	return all
 }

@@ -8,8 +8,12 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// maxSyntaxErrors bounds how many errors of syntax are looked for in one file.
-const maxSyntaxErrors = 50
+// Bounds on looking for errors of syntax in one file: their number, and how much
+// text is parsed anew.
+const (
+	maxSyntaxErrors = 50
+	maxReparsed     = 2 << 20
+)
 
 // parsedFile is a file as far as it could be parsed.
 type parsedFile struct {
@@ -32,8 +36,8 @@ func (d *decoder) parse(name string, pipes bool) (parsedFile, bool) {
 		d.errorAt(place, "", "%s", problem)
 		return parsedFile{}, false
 	}
-	body, problems, broken := parseAll(name, text)
-	src.hidden = hiddenSpans(text, len(problems) > 0)
+	body, healed, problems, broken := parseAll(name, text)
+	src.hidden = hiddenSpans(text, healed)
 	d.partial = d.partial || len(problems) > 0
 	d.fromHCL(problems, src)
 	return parsedFile{source: src, body: body, broken: broken}, body != nil
@@ -42,29 +46,31 @@ func (d *decoder) parse(name string, pipes bool) (parsedFile, bool) {
 // parseAll parses a text and returns all its errors of syntax. The parser
 // itself is sure of the first one only, so the line that it is in is blanked
 // and the rest parsed anew, until what is left is right or a line is at fault
-// that the nesting depends on: broken is its offset then, else -1.
-func parseAll(name string, text []byte) (body *hclsyntax.Body, problems hcl.Diagnostics, broken int) {
-	text = slices.Clone(text)
-	for range maxSyntaxErrors {
-		file, diags := hclsyntax.ParseConfig(text, name, hcl.InitialPos)
+// that the nesting depends on: broken is the error's offset then, else -1.
+// healed is the text with all lines blanked that are at fault.
+func parseAll(name string, text []byte) (body *hclsyntax.Body, healed []byte, problems hcl.Diagnostics, broken int) {
+	healed = slices.Clone(text)
+	for range min(maxSyntaxErrors, 1+maxReparsed/max(1, len(text))) {
+		file, diags := hclsyntax.ParseConfig(healed, name, hcl.InitialPos)
 		if file != nil {
 			body, _ = file.Body.(*hclsyntax.Body)
 		}
 		redefined, first := splitSyntaxErrors(diags)
 		if first == nil {
-			return body, append(problems, redefined...), -1
+			return body, healed, append(problems, redefined...), -1
 		}
 		problems = append(problems, first)
 		broken = first.Subject.Start.Byte
-		line := lineAround(text, broken)
-		if nests(line) || len(bytes.TrimSpace(line)) == 0 {
-			return body, append(problems, redefined...), broken
-		}
+		line := lineAround(healed, broken)
+		nested, blank := nests(line), len(bytes.TrimSpace(line)) == 0
 		for i := range line {
 			line[i] = ' '
 		}
+		if nested || blank {
+			return body, healed, append(problems, redefined...), broken
+		}
 	}
-	return body, problems, broken
+	return body, healed, problems, broken
 }
 
 // splitSyntaxErrors returns the errors that no other follows from, attributes

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -99,7 +100,7 @@ func (p Place) snippet(number int) string {
 			marks.WriteRune(mark)
 		}
 	}
-	for i := start; i < end; {
+	for i := start; i < end && column < maxSnippet; {
 		if hidden, ok := p.source.hiddenAt(i); ok {
 			for _, r := range hidden.shown() {
 				put(r, p.covers(i) || p.covers(hidden.end-1))
@@ -139,10 +140,9 @@ func (s span) shown() string {
 }
 
 func (s *source) hiddenAt(i int) (span, bool) {
-	for _, h := range s.hidden {
-		if h.start <= i && i < h.end {
-			return h, true
-		}
+	n, _ := slices.BinarySearchFunc(s.hidden, i, func(h span, i int) int { return h.end - i - 1 })
+	if n < len(s.hidden) && s.hidden[n].start <= i && i < s.hidden[n].end {
+		return s.hidden[n], true
 	}
 	return span{}, false
 }
