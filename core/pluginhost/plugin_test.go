@@ -90,6 +90,7 @@ type trial struct {
 	Fork    bool   `json:"fork,omitempty"`
 	Flood   bool   `json:"flood,omitempty"`
 	Grow    int    `json:"grow,omitempty"`
+	GrowOn  string `json:"grow_on,omitempty"`
 	ShowEnv string `json:"show_env,omitempty"`
 }
 
@@ -148,7 +149,7 @@ func (p *trial) OnSend(_ context.Context, b *sdk.Batch) error {
 		if p.Flood && i == 0 {
 			flood()
 		}
-		if p.Grow > 0 {
+		if p.Grow > 0 && (p.GrowOn == "" || is(p.GrowOn)) {
 			b.SetValue(i, make([]byte, p.Grow))
 		}
 		if p.Suffix != "" {
@@ -224,6 +225,10 @@ func (*liar) Close(context.Context, *wirev1.Empty) (*wirev1.Empty, error) {
 
 func (l *liar) Lane(stream grpc.BidiStreamingServer[wirev1.Batch, wirev1.Reply]) error {
 	marker := strings.Split(l.config, `"`)[3]
+	if _, err := os.Stat(marker); err != nil && filepath.Base(marker) == "deaf" {
+		os.WriteFile(marker, nil, 0o600)
+		waitForEver()
+	}
 	for {
 		b, err := stream.Recv()
 		if err != nil {
@@ -265,6 +270,8 @@ func serveRaw(server wirev1.PluginServer) {
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: map[int]plugin.PluginSet{wire.ProtocolVersion: {wire.PluginName: rawPlugin{server: server}}},
-		GRPCServer:       plugin.DefaultGRPCServer,
+		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
+			return grpc.NewServer(append(options, grpc.MaxRecvMsgSize(wire.MaxMessageSize))...)
+		},
 	})
 }

@@ -40,7 +40,7 @@ func (x *session) answer(ctx context.Context, frame *wire.ReplyFrame, ok bool) e
 func (x *session) streamEnd() error {
 	select {
 	case err := <-x.failed:
-		return err
+		return x.split(err)
 	default:
 		return brokenf(reasonStream, "the plugin ended the stream of lane %d", x.number)
 	}
@@ -58,7 +58,7 @@ func (x *session) awaitSent(ctx context.Context) error {
 				return err
 			}
 		case err := <-x.failed:
-			return err
+			return x.split(err)
 		case <-x.instance.broken:
 			return &retry{reason: "the process broke", now: true}
 		case <-ctx.Done():
@@ -159,40 +159,44 @@ func (x *session) windDown(ctx context.Context, why error) error {
 	return why
 }
 
-// oversized is a piece that does not fit one frame.
+// oversized ends a session because a piece, or the reply to it, does not fit one frame.
 type oversized struct {
-	piece *piece
+	piece *piece // nil: the oldest one that is expected
 	err   error
 }
 
 // Error says how large it is.
 func (e *oversized) Error() string { return e.err.Error() }
 
-// codeTooLarge is the code of a record that no frame can carry.
-const codeTooLarge = "record.too_large"
-
-// split halves the piece that did not fit, so that it comes again in two
-// frames; a single record that does not fit is that record's error. Any other error passes.
+// split halves a piece that is too large, so that it comes again in two frames;
+// a single record that is too large is that record's error. Any other error passes.
 func (x *session) split(err error) error {
 	var large *oversized
 	if !errors.As(err, &large) {
 		return err
 	}
 	p := large.piece
-	if len(p.rows) == 1 && x.rules.Block {
-		return &retry{reason: large.Error() + " (on_error = \"block\")"}
+	if p == nil && len(x.expected) > 0 {
+		p = x.expected[0].piece
 	}
-	if len(p.rows) == 1 {
-		x.stage.reject(p.batch, p.rows, codeTooLarge, large.Error())
-		p.rows = nil
-		return &retry{reason: "a record does not fit a frame", now: true}
-	}
-	// Rows may be the batch's own list of live rows, which replies change.
-	rows := slices.Clone(p.rows)
 	at := slices.Index(x.pending, p)
-	half := len(rows) / 2
-	first := &piece{batch: p.batch, rows: rows[:half:half], counts: p.counts, attempt: p.attempt}
-	p.rows = rows[half:]
-	x.pending = slices.Insert(x.pending, at, first)
-	return &retry{reason: "a batch does not fit a frame", now: true}
+	if at < 0 {
+		return brokenf(reasonReply, "reply breaks rule size: %w", err)
+	}
+	again := &retry{reason: "a batch does not fit a frame", now: true}
+	switch {
+	case len(p.rows) > 1:
+		// Rows may be the batch's own list of live rows, which replies change.
+		rows := slices.Clone(p.rows)
+		half := len(rows) / 2
+		first := &piece{batch: p.batch, rows: rows[:half:half], counts: p.counts, attempt: p.attempt}
+		p.rows = rows[half:]
+		x.pending = slices.Insert(x.pending, at, first)
+	case x.rules.Block:
+		return &retry{reason: large.Error() + " (on_error = \"block\")"}
+	default:
+		x.stage.reject(p.batch, p.rows, wire.CodeTooLarge, sanitize(large.Error(), maxProblem))
+		p.rows = nil
+	}
+	return again
 }

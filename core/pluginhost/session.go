@@ -5,10 +5,13 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/core/wire"
@@ -141,7 +144,11 @@ func (x *session) receive(ctx context.Context) {
 	for {
 		frame := x.spareFrame()
 		if err := x.stream.RecvMsg(frame); err != nil {
-			if !errors.Is(err, io.EOF) {
+			switch {
+			case errors.Is(err, io.EOF):
+			case exceedsLimit(err):
+				x.failed <- &oversized{err: err}
+			default:
 				x.failed <- brokenf(reasonStream, "%w", err)
 			}
 			return
@@ -152,6 +159,13 @@ func (x *session) receive(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// exceedsLimit reports whether the transport, at either end, refused a reply for
+// its size. gRPC has one code for this and for quotas of every kind, so its text decides.
+func exceedsLimit(err error) bool {
+	said := status.Convert(err)
+	return said.Code() == codes.ResourceExhausted && strings.Contains(said.Message(), "message larger than max")
 }
 
 func (x *session) spareFrame() *wire.ReplyFrame {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/wire"
 )
 
 // logBuffer keeps what a host logs.
@@ -329,6 +330,58 @@ func TestBatchTooLargeForAFrameIsSplit(t *testing.T) {
 	if n := s.Status().Restarts; n != 0 {
 		t.Errorf("%d restarts, want none", n)
 	}
+}
+
+func TestReplyTooLargeForAFrameIsSplit(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	spec := f.spec(Interceptor, "trial", trial{Grow: 12 << 20})
+	spec.Timeout = 30 * time.Second
+	s := f.start(t, spec)
+	b := pass(t, s, 0, numbered(1, 5)...)[0]
+	if len(b.Live) != 5 || b.Value.Size(4) != 12<<20 {
+		t.Errorf("%d records, the last of %d bytes; want 5 of %d", len(b.Live), b.Value.Size(4), 12<<20)
+	}
+	if n := s.Status().Restarts; n != 0 {
+		t.Errorf("%d restarts, want none", n)
+	}
+}
+
+func TestRecordTooLargeForAnyFrameFailsAlone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	spec := f.spec(Interceptor, "trial", trial{Grow: 40 << 20, GrowOn: "v1"})
+	spec.Timeout = 30 * time.Second
+	b := pass(t, f.start(t, spec), 0, numbered(1, 3)...)[0]
+	if len(b.Failures) != 1 || b.Failures[0].Row != 1 || b.Failures[0].Code != wire.CodeTooLarge {
+		t.Errorf("failures %+v", b.Failures)
+	}
+	if got := live([]*record.Batch{b}); len(got) != 2 || got[0] != "v0" || got[1] != "v2" {
+		t.Errorf("%d records go on, want v0 and v2", len(got))
+	}
+}
+
+func TestPluginThatDoesNotReadIsReplaced(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.start(t, f.spec(Interceptor, "liar", map[string]string{"marker": filepath.Join(f.dir, "deaf")}))
+	large := strings.Repeat("x", 6<<20) // more than the window of the stream
+	got := live(pass(t, s, 0, batchOf(1, large), batchOf(2, large), batchOf(3, "end")))
+	if len(got) != 3 || got[0] != large || got[2] != "end" {
+		t.Errorf("%d records came through", len(got))
+	}
+	if status := s.Status(); status.Restarts != 1 || !strings.HasPrefix(status.LastError, "hang") {
+		t.Errorf("status %+v, want one restart by a hang", status)
+	}
+}
+
+func TestScriptRunsAsAPlugin(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	binary := filepath.Join(f.dir, "barnabas-interceptor-trial")
+	script := f.file("script", "#!/bin/sh\nexec "+binary+" \"$@\"\n", 0o755)
+	spec := at(f.spec(Interceptor, "trial", trial{Suffix: "!"}), script)
+	wantNumbered(t, live(pass(t, f.start(t, spec), 0, numbered(3, 10)...)), 30, "!")
 }
 
 func TestSerializerRefusesObjects(t *testing.T) {
