@@ -60,3 +60,15 @@ func (s *status) unread() (n int64) {
 	}
 	return n
 }
+
+// read returns how many bytes of the files have been read.
+func (s *status) read() (n int64) {
+	for _, p := range s.Pipelines {
+		for _, source := range p.Sources {
+			for _, f := range source.Files {
+				n += f.Read
+			}
+		}
+	}
+	return n
+}
