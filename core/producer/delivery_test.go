@@ -566,3 +566,33 @@ func TestGoroutinesStayFlatOverReplacements(t *testing.T) {
 	eventually(t, "no goroutine is left over", func() bool { return runtime.NumGoroutine() <= before+1 })
 	wantValues(t, "partition 0", firstCopies(values(consume(t, b, "t")[0])), numbered("v", 0, 9))
 }
+
+// A topic that nothing may be written to waits; the others that share the client go on.
+func TestATopicThatIsRefusedLeavesTheOthersAlone(t *testing.T) {
+	b := startBroker(t, kfake.SeedTopics(1, "t"), kfake.SeedTopics(1, "closed"))
+	var c *Client
+	p := startProducer(t, testConfig(b), func(p *Producer) { c = p.Client("one", Async) })
+	fault := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "closed", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	closed := send(t, c, newBatch("closed", rowsOf(0, numbered("closed", 0, 100))...))
+	eventually(t, "the status names the topic", func() bool {
+		return strings.Contains(strings.Join(p.Status().Problems, "\n"), "topic closed, partition 0")
+	})
+	start := time.Now()
+	const rounds = 200
+	for n := range rounds {
+		send(t, c, newBatch("t", at(0, fmt.Sprintf("v-%05d", n)))).allDelivered()
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("%d records of another topic took %v", rounds, took)
+	}
+	if hits := fault.Hits(); hits > 20 {
+		t.Errorf("the topic that is refused was tried %d times", hits)
+	}
+	if closed.left != 100 {
+		t.Error("records are resolved that no broker has")
+	}
+	fault.Remove()
+	closed.allDelivered()
+	wantValues(t, "t", firstCopies(values(consume(t, b, "t")[0])), numbered("v", 0, rounds))
+	wantValues(t, "closed", firstCopies(values(consume(t, b, "closed")[0])), numbered("closed", 0, 100))
+}

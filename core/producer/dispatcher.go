@@ -144,37 +144,62 @@ func (d *dispatcher) collect() {
 	}
 }
 
-// replace gives the instance up and produces everything unresolved again with a new one, oldest first.
+// replace gives the instance up and produces everything unresolved again with a
+// new one, oldest first. Partitions whose records failed by an error of their
+// own, of which one ends the instance for all, wait as after any other error.
 func (d *dispatcher) replace(ctx context.Context) {
 	old := d.producer.mainInstance()
 	if !old.settle(ctx) && ctx.Err() == nil {
 		d.producer.log.Warn("reports are missing from the client that is replaced: their records are sent again", "records", old.outstanding.Load())
 	}
 	old.close()
-	d.replaced++
-	if old.landed.Load() > 0 {
+	d.collect()
+	innocent, explained := d.abandon()
+	if explained || old.landed.Load() > 0 {
 		d.replaced = 0
 	}
-	for {
-		if d.replaced > 0 && !pause(ctx, backoff(d.replaced)) {
-			return
-		}
-		next, err := d.producer.startMain()
-		if err == nil {
-			d.producer.setMain(next)
-			break
-		}
-		d.replaced++
-		d.producer.log.Error("kafka client can't be created", "error", err)
+	if !d.startAnew(ctx) {
+		return
 	}
-	d.collect()
+	for _, p := range innocent {
+		d.recover(ctx, p)
+	}
+}
+
+// abandon takes back what the instance did not deliver. The partitions at fault
+// are broken from here on; the others are returned. explained says that there were any at fault.
+func (d *dispatcher) abandon() (innocent []*partition, explained bool) {
 	clear(d.broken)
 	for _, t := range d.producer.topology.list() {
 		for _, p := range t.all() {
-			if _, busy := d.recovering[p]; !busy {
-				d.recover(ctx, p)
+			if _, busy := d.recovering[p]; busy {
+				continue
+			}
+			if p.abandon() {
+				d.broken[p] = struct{}{}
+				explained = true
+			} else {
+				innocent = append(innocent, p)
 			}
 		}
+	}
+	return innocent, explained
+}
+
+// startAnew starts an instance, after a pause where the last one delivered
+// nothing and no partition explains why. It returns false when ctx ends first.
+func (d *dispatcher) startAnew(ctx context.Context) bool {
+	for {
+		if d.replaced > 0 && !pause(ctx, backoff(d.replaced-1)) {
+			return false
+		}
+		d.replaced++
+		next, err := d.producer.startMain()
+		if err == nil {
+			d.producer.setMain(next)
+			return true
+		}
+		d.producer.log.Error("kafka client can't be created", "error", err)
 	}
 }
 

@@ -108,7 +108,8 @@ func (i *instance) fail(reason string) {
 	}
 }
 
-// serveLog passes the library's log on until its channel is closed with the client.
+// serveLog passes the library's log on until its channel is closed with the
+// client, without its opinion on the settings, which are ours.
 func (i *instance) serveLog() {
 	defer close(i.logged)
 	limit := newLogLimit(time.Now)
@@ -118,7 +119,7 @@ func (i *instance) serveLog() {
 			if !ok {
 				return
 			}
-			if limit.allow(line.Tag) {
+			if line.Tag != "CONFWARN" && limit.allow(line.Tag) {
 				i.log.Log(context.Background(), logLevel(line.Level), "librdkafka", "tag", line.Tag, "message", line.Message)
 			}
 		case <-i.served:

@@ -15,9 +15,6 @@ const (
 	// failed for no fault of theirs is tried again; it doubles in between.
 	retryFirst = 250 * time.Millisecond
 	retryMost  = 10 * time.Second
-	// fruitless is how many recoveries in a row may end without a success
-	// before the oldest records of a partition are sent one by one.
-	fruitless = 3
 )
 
 // backoff is the pause before attempt number attempts+1.
@@ -64,7 +61,7 @@ type partition struct {
 	broken      bool // produces nothing until recovered
 	attempts    int  // recoveries since the last success
 	resumeAt    time.Time
-	code        kafka.ErrorCode // of the last report that was an error
+	code        kafka.ErrorCode // of the last failure since the partition began to produce
 	reason      string          // the same for people
 	waiting     string          // why a record that is sent alone is not delivered yet
 }
@@ -211,6 +208,8 @@ func (p *partition) trouble() string {
 		return ""
 	case p.distrusted:
 		return "delivery reports did not fit: records are sent again"
+	case p.reason == "":
+		return "records are sent again: the client is replaced"
 	}
 	return p.reason
 }
@@ -251,8 +250,7 @@ func (p *partition) due(now time.Time) bool {
 }
 
 // takeSuspects takes the chunks out of the queue whose records have to be sent
-// one by one: up to the last that holds a suspect, or the oldest where a client
-// after the other failed without a success. The partition stays broken where there are any.
+// one by one: up to the last that holds a suspect. The partition stays broken where there are any.
 func (p *partition) takeSuspects() []*chunk {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -262,9 +260,6 @@ func (p *partition) takeSuspects() []*chunk {
 		if c.alone {
 			last = n
 		}
-	}
-	if last < 0 && len(p.chunks) > 0 && p.attempts >= fruitless && verdictOf(p.code) == replace {
-		last = 0
 	}
 	suspects := p.chunks[: last+1 : last+1]
 	if len(suspects) > 0 {
@@ -286,6 +281,17 @@ func (p *partition) forget() {
 	p.sinceMarker, p.codes, p.irregular, p.lastOffset = 0, nil, false, -1
 }
 
+// abandon forgets what was handed to a client that is replaced. It returns
+// whether records of this partition failed by an error of their own.
+func (p *partition) abandon() (atFault bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget()
+	atFault = p.code != kafka.ErrNoError
+	p.broken = p.broken || len(p.chunks) > 0
+	return atFault
+}
+
 // suspectsResolved lets the partition be recovered again at once.
 func (p *partition) suspectsResolved() {
 	p.mu.Lock()
@@ -305,6 +311,7 @@ func (p *partition) restart() (again []*chunk, perRecord bool) {
 		p.attempts++
 	}
 	p.chunks, p.broken, p.distrusted, p.resumeAt = nil, false, false, time.Time{}
+	p.code, p.reason = kafka.ErrNoError, ""
 	return again, perRecord
 }
 

@@ -140,8 +140,12 @@ func (p *Producer) take(from *instance, part *partition, m *kafka.Message, order
 // takeFailure counts a report that is an error and acts on its verdict.
 func (p *Producer) takeFailure(from *instance, part *partition, code kafka.ErrorCode, reason string) {
 	p.metrics.DeliveryErrors.WithLabelValues(part.topic.name, codeName(code)).Inc()
-	if code == kafka.ErrPurgeQueue || code == kafka.ErrPurgeInflight {
-		return // follows from another error, or from our own Purge
+	switch code {
+	case kafka.ErrPurgeQueue, kafka.ErrPurgeInflight:
+		return // follows from another error
+	case kafka.ErrFatal, kafka.ErrGaplessGuarantee:
+		from.fail(reason) // likewise
+		return
 	}
 	part.setReason(code, reason)
 	switch verdictOf(code) {
