@@ -125,8 +125,9 @@ func (b *Batch) Source(i int) Source {
 	return Source{Kind: origin.Kind, File: origin.File, Peer: origin.Peer, Host: origin.Host, Offset: offset}
 }
 
-// Object decodes the value of record i, which must be an object. A map is
-// map[string]any; numbers are int64, uint64 or float64; the result is the caller's own.
+// Object decodes the value of record i, which must be an object. Maps are
+// map[string]any, lists []any, integers int64 (uint64 above its range), other
+// numbers float64. The result is the caller's own.
 func (b *Batch) Object(i int) (any, error) {
 	return b.object(b.Value(i), b.ValueKind(i))
 }

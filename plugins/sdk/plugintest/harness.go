@@ -19,7 +19,7 @@ type Harness struct {
 // the plugin refuses fails the test.
 func New[C Constructor](t testing.TB, new C, config string, all ...Option) *Harness {
 	t.Helper()
-	s, err := start(t.Context(), inProcess(programOf(new)), config, newOptions(all))
+	s, err := start(t.Context(), inProcess(programOf(new), true), config, newOptions(all))
 	if err != nil {
 		t.Fatalf("start the plugin: %v", err)
 	}
@@ -78,7 +78,7 @@ func (h *Harness) Schema() string { return h.subject.description.ConfigSchema }
 // CheckConfig asks a plugin about a configuration and returns what it says is wrong.
 func CheckConfig[C Constructor](t testing.TB, new C, config string) []sdk.ConfigError {
 	t.Helper()
-	s, err := open(t.Context(), inProcess(programOf(new)), newOptions(nil))
+	s, err := open(t.Context(), inProcess(programOf(new), true), newOptions(nil))
 	if err != nil {
 		t.Fatalf("start the plugin: %v", err)
 	}

@@ -34,7 +34,7 @@ func programOf[C Constructor](new C) *sdk.Program {
 }
 
 // inProcess serves a program in this process, over a unix socket as a plugin's process does.
-func inProcess(p *sdk.Program) connector {
+func inProcess(p *sdk.Program, poison bool) connector {
 	return func(ctx context.Context) (*connection, error) {
 		folder, err := os.MkdirTemp("", "plugintest") // a socket's path must be short, so it is no t.TempDir
 		if err != nil {
@@ -47,7 +47,7 @@ func inProcess(p *sdk.Program) connector {
 		}
 		transport, creds := wire.NewTransport(), wire.SocketCredentials(nil)
 		server := grpc.NewServer(transport.ServerOptions(creds)...)
-		p.Register(server, sdk.RegisterOptions{Poison: true})
+		p.Register(server, sdk.RegisterOptions{Poison: poison})
 		served := make(chan struct{})
 		go func() {
 			defer close(served)

@@ -24,7 +24,7 @@ func Run[C Constructor](t *testing.T, new C, config string, all ...Option) {
 
 // Cases returns the cases that Run runs.
 func Cases[C Constructor](new C, config string, all ...Option) []Case {
-	return cases(inProcess(programOf(new)), config, newOptions(all))
+	return cases(inProcess(programOf(new), true), config, newOptions(all))
 }
 
 // RunProcess puts a plugin's binary through the suite as a process of its own.

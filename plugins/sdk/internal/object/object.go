@@ -4,6 +4,7 @@ package object
 import (
 	"bytes"
 	"fmt"
+	"math"
 
 	"github.com/vmihailenco/msgpack/v5"
 )
@@ -33,7 +34,8 @@ func (c *Coder) Encode(object any) ([]byte, error) {
 }
 
 // Decode returns an object, which shares no memory with encoded: maps are
-// map[string]any, numbers int64, uint64 or float64. What is no single object, or
+// map[string]any, lists []any, integers int64 (uint64 above its range), other
+// numbers float64. What is no single object, or
 // is nested deeper than MaxDepth, is an error.
 func (c *Coder) Decode(encoded []byte) (any, error) {
 	if err := check(encoded); err != nil {
@@ -41,13 +43,45 @@ func (c *Coder) Decode(encoded []byte) (any, error) {
 	}
 	if c.decoder == nil {
 		c.decoder = msgpack.NewDecoder(&c.reader)
-		c.decoder.UseLooseInterfaceDecoding(true)
 	}
 	c.reader.Reset(encoded)
 	c.decoder.ResetReader(&c.reader)
-	object, err := c.decoder.DecodeInterfaceLoose()
+	object, err := c.decoder.DecodeInterface()
 	if err != nil {
 		return nil, fmt.Errorf("decode an object: %w", err)
 	}
-	return object, nil
+	return widen(object), nil
+}
+
+// widen makes all integers and all floats of one type, in place.
+func widen(object any) any {
+	switch v := object.(type) {
+	case int8:
+		return int64(v)
+	case int16:
+		return int64(v)
+	case int32:
+		return int64(v)
+	case uint8:
+		return int64(v)
+	case uint16:
+		return int64(v)
+	case uint32:
+		return int64(v)
+	case uint64:
+		if v <= math.MaxInt64 {
+			return int64(v)
+		}
+	case float32:
+		return float64(v)
+	case []any:
+		for i := range v {
+			v[i] = widen(v[i])
+		}
+	case map[string]any:
+		for name := range v {
+			v[name] = widen(v[name])
+		}
+	}
+	return object
 }
