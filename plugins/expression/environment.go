@@ -17,7 +17,9 @@
 // can make an expression cost is bounded: without comprehensions every function
 // is called a fixed number of times; with them the cost and the context are
 // checked while it runs. A regular expression is bounded by its compiled size
-// and matched in linear time.
+// and matched in linear time. What is left is text that an expression multiplies by
+// text of the record (value.replace('a', key)): that is bounded by the memory
+// that the agent gives the process.
 package expression
 
 import (

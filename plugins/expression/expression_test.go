@@ -133,6 +133,19 @@ func TestMalformedObjectsFail(t *testing.T) {
 	}
 }
 
+// TestRecordsBringNoHugeRegex holds that an expression taken from a record is bounded too.
+func TestRecordsBringNoHugeRegex(t *testing.T) {
+	p := compile(t, newEnvironment(t), `value.matches(key)`, cel.BoolType)
+	for key, want := range map[string]string{"^G.T": "", "((a{100}){100})": "regex", "(": "regexp"} {
+		record := line()
+		record.Key = []byte(key)
+		matches, err := p.Decide(context.Background(), NewRow(sdk.NewBatch(record)))
+		if want == "" && (!matches || err != nil) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("key %q: %v, %v", key, matches, err)
+		}
+	}
+}
+
 // TestLoopsEnd holds that no comprehension runs for ever: neither past its cost
 // nor past the end of the context.
 func TestLoopsEnd(t *testing.T) {

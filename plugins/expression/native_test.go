@@ -90,7 +90,7 @@ func drawTextExpression(t *rapid.T, depth int) string {
 	case 0:
 		return "value"
 	case 1:
-		return "key"
+		return rapid.SampledFrom([]string{"key", "topic"}).Draw(t, "variable")
 	case 2:
 		return rapid.SampledFrom([]string{"headers['a']", "headers.b", "headers['c']"}).Draw(t, "header")
 	case 3:

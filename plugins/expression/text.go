@@ -19,12 +19,15 @@ import (
 type text func(r *Row) ([]byte, bool)
 
 // nativeText returns a text for expressions of a simple shape, else nil: value,
-// key, a literal, a header, a member of source that is text, of such
+// key, topic, a literal, a header, a member of source that is text, of such
 // split('literal')[number] and substring(numbers), and the choice between two
 // such by a native predicate.
 func nativeText(e ast.Expr) text {
 	switch e.Kind() {
 	case ast.IdentKind:
+		if e.AsIdent() == "topic" {
+			return topicText
+		}
 		return fieldText(fieldReader(e))
 	case ast.LiteralKind:
 		literal, ok := e.AsLiteral().(types.String)
@@ -50,6 +53,11 @@ func nativeText(e ast.Expr) text {
 		}
 	}
 	return nil
+}
+
+func topicText(r *Row) ([]byte, bool) {
+	topic := r.batch.Topic(r.index)
+	return unsafe.Slice(unsafe.StringData(topic), len(topic)), utf8.ValidString(topic)
 }
 
 func fieldText(read reader) text {

@@ -26,6 +26,8 @@ func TestConformance(t *testing.T) {
 	for _, config := range []string{
 		`{"key": "topic + string(partition)", "headers": {"a": "string(timestamp)"}, "fields": {"host": "source.host"}}`,
 		`{"key": "value.split(' ')[1]", "timestamp": "timestamp + duration('1s')"}`,
+		`{"topic": "value.substring(2, 3) + value.split(':')[0].substring(2, 3)", "partition": "size(value) % 6"}`,
+		`{"topic": "value.substring(2, 3)"}`,
 	} {
 		t.Run("in process", func(t *testing.T) { plugintest.Run(t, newSet, config) })
 		t.Run("as a process", func(t *testing.T) { plugintest.RunProcess(t, binary, config) })

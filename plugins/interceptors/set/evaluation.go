@@ -40,16 +40,15 @@ type evaluation struct {
 
 // part is one expression whose result becomes one part of the record.
 type part struct {
-	program *expression.Program
-	take    func(ref.Val) error
-	payload *payload // of key and value: what take sets
+	program  *expression.Program
+	take     func(ref.Val) error
+	takeText func([]byte) error // nil: the part is no text
 }
 
 func (p *part) evaluate(ctx context.Context, row *expression.Row) error {
-	if p.payload != nil {
+	if p.takeText != nil {
 		if text, ok := p.program.Text(row); ok {
-			p.payload.kind, p.payload.bytes = sdk.KindBytes, append(p.payload.bytes[:0], text...)
-			return nil
+			return p.takeText(text)
 		}
 	}
 	result, err := p.program.Evaluate(ctx, row)
@@ -65,10 +64,16 @@ type payload struct {
 	bytes []byte
 }
 
+// takeText keeps a copy of a text.
+func (p *payload) takeText(text []byte) error {
+	p.kind, p.bytes = sdk.KindBytes, append(p.bytes[:0], text...)
+	return nil
+}
+
 func newEvaluation(s *Set, b *sdk.Batch) *evaluation {
 	e := &evaluation{set: s, batch: b, row: expression.NewRow(b), scratch: []byte{}}
 	for _, p := range []part{
-		{s.key, e.takeKey, &e.key}, {s.value, e.takeValue, &e.value}, {s.topic, e.takeTopic, nil},
+		{s.key, e.takeKey, e.key.takeText}, {s.value, e.takeValue, e.value.takeText}, {s.topic, e.takeTopic, e.takeTopicText},
 		{s.partition, e.takePartition, nil}, {s.timestamp, e.takeTimestamp, nil},
 	} {
 		if p.program != nil {
@@ -120,10 +125,20 @@ func take(p *payload, result ref.Val) error {
 
 func (e *evaluation) takeTopic(result ref.Val) error {
 	topic, ok := result.(types.String)
-	if !ok || topic == "" {
-		return sdk.Errorf(expression.FailureCode, "the topic must be a string that is not empty, not %s", describe(result))
+	if !ok {
+		return sdk.Errorf(expression.FailureCode, "the topic must be a string, not %s", describe(result))
 	}
-	e.topic = string(topic)
+	return e.takeTopicText([]byte(topic))
+}
+
+// takeTopicText keeps a copy of its own, for a batch keeps the topics it is given.
+func (e *evaluation) takeTopicText(topic []byte) error {
+	if len(topic) == 0 {
+		return sdk.Errorf(expression.FailureCode, "the topic is empty")
+	}
+	if e.topic != string(topic) {
+		e.topic = string(topic)
+	}
 	return nil
 }
 
