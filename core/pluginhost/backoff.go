@@ -22,6 +22,7 @@ func (b *doubling) next() time.Duration {
 	return time.Duration(float64(pause) * (0.8 + 0.4*rand.Float64()))
 }
 
+// reset makes the next pause the first again.
 func (b *doubling) reset() { b.tries = 0 }
 
 // pause waits, and reports whether it was not ended early by ctx.

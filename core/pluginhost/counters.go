@@ -17,6 +17,7 @@ type stageMetrics struct {
 	restarts                        func(reason string) prometheus.Counter
 }
 
+// newStageMetrics looks the children up.
 func newStageMetrics(t *metric.Table, spec *Spec) stageMetrics {
 	verdict := func(name string) prometheus.Counter {
 		return t.StageRecords.WithLabelValues(spec.Pipeline, spec.Stage, name)
@@ -29,6 +30,7 @@ func newStageMetrics(t *metric.Table, spec *Spec) stageMetrics {
 	}
 }
 
+// setUp says whether a process answers.
 func (m *stageMetrics) setUp(up bool) {
 	if up {
 		m.up.Set(1)

@@ -183,6 +183,7 @@ func (h *Host) remember(exe *executable, d *wirev1.Description) {
 	}
 }
 
+// writeCache writes a file that is whole or not there, whatever happens meanwhile.
 func writeCache(path string, d *wirev1.Description) error {
 	text, err := protojson.Marshal(d)
 	if err != nil {

@@ -81,6 +81,7 @@ func (e *Error) because(err error) *Error {
 	return e
 }
 
+// orRoot names the configuration itself where no member is named.
 func orRoot(pointer string) string {
 	if pointer == "" {
 		return "config"

@@ -48,8 +48,10 @@ func openExecutable(spec *Spec) (*executable, error) {
 	return e, nil
 }
 
+// close gives the descriptor back; running processes keep their own.
 func (e *executable) close() { e.file.Close() }
 
+// openError says why the file can't be opened.
 func (e *executable) openError(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -84,6 +84,7 @@ func socketBases(runDir string) []string {
 	return bases
 }
 
+// openIn makes and locks the host's directory in base.
 func (h *Host) openIn(base string) error {
 	if err := os.MkdirAll(base, 0o700); err != nil {
 		return err

@@ -199,6 +199,7 @@ const configHint = "`barnabas plugin describe` shows the configuration that it t
 // maxConfigErrors bounds what a plugin can say against its configuration.
 const maxConfigErrors = 64
 
+// configRefused makes an error of what the plugin says against its configuration.
 func configRefused(exe *executable, errors []*wirev1.ConfigError) *Error {
 	failed := exe.errorf(ConfigRefused, configHint, "its configuration does not fit")
 	for _, e := range errors[:min(len(errors), maxConfigErrors)] {
@@ -215,6 +216,7 @@ func (i *instance) fail(reason, detail string) {
 	})
 }
 
+// isBroken reports whether fail has been called.
 func (i *instance) isBroken() bool {
 	select {
 	case <-i.broken:

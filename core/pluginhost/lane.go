@@ -153,6 +153,7 @@ func (e *brokenError) Error() string { return e.err.Error() }
 // Unwrap returns the cause.
 func (e *brokenError) Unwrap() error { return e.err }
 
+// brokenf makes a [*brokenError] with the label of its restart.
 func brokenf(reason, format string, args ...any) error {
 	return &brokenError{reason: reason, err: fmt.Errorf(format, args...)}
 }

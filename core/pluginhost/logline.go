@@ -47,6 +47,7 @@ func parseLogLine(line []byte) logLine {
 	return logLine{level: textLevel(text), message: sanitize(text, maxLogLine)}
 }
 
+// structuredLine takes the message, the level and the first fields by name.
 func structuredLine(message string, members map[string]any) logLine {
 	name, _ := members["@level"].(string)
 	l := logLine{level: namedLevel(name), message: sanitize(message, maxLogLine)}

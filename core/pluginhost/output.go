@@ -39,6 +39,7 @@ type output struct {
 	dumping bool   // guarded by mu: a crash's report has begun
 }
 
+// newOutput returns an output that logs to logger.
 func newOutput(logger *slog.Logger) *output {
 	return &output{
 		logger: logger,
@@ -154,6 +155,7 @@ func (o *output) inCrash(line string) bool {
 	return o.dumping
 }
 
+// reportSkipped says how many lines were left out since the last time.
 func (o *output) reportSkipped() {
 	o.mu.Lock()
 	skipped := o.skipped
@@ -188,6 +190,7 @@ func (s *lineSplitter) Write(b []byte) (int, error) {
 	return n, nil
 }
 
+// add appends to the line as far as it may grow.
 func (s *lineSplitter) add(b []byte) {
 	room := maxLogLine - len(s.part)
 	if len(b) > room {
@@ -196,6 +199,7 @@ func (s *lineSplitter) add(b []byte) {
 	s.part = append(s.part, b...)
 }
 
+// flush hands the line on, if there is one, and begins the next.
 func (s *lineSplitter) flush() {
 	if len(s.part) > 0 {
 		s.line(s.part, s.cut)

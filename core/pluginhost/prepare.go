@@ -15,7 +15,7 @@ const codeObject = "object_not_accepted"
 // the rows that the plugin gets, and waits for the partition counts that it needs.
 func (s *Stage) prepare(ctx context.Context, b *record.Batch) (*piece, error) {
 	d := s.describedAs()
-	if (s.spec.Kind == KeySerializer || s.spec.Kind == ValueSerializer) && !d.AcceptsObjects {
+	if (s.spec.Kind == KeySerializer || s.spec.Kind == ValueSerializer) && !d.GetAcceptsObjects() {
 		if err := s.refuseObjects(ctx, b); err != nil {
 			return nil, err
 		}
@@ -24,7 +24,7 @@ func (s *Stage) prepare(ctx context.Context, b *record.Batch) (*piece, error) {
 	if s.spec.Kind == Partitioner && b.Partitions != nil {
 		p.rows = unassigned(b)
 	}
-	if !d.WantsTopology || len(p.rows) == 0 {
+	if !d.GetWantsTopology() || len(p.rows) == 0 {
 		return p, nil
 	}
 	var err error
@@ -69,6 +69,7 @@ func (s *Stage) refuseObjects(ctx context.Context, b *record.Batch) error {
 // blockReminder is how often a stage that blocks for good says so.
 const blockReminder = 30 * time.Second
 
+// blockForEver waits for ctx's end and says why now and then.
 func (s *Stage) blockForEver(ctx context.Context, objects int) error {
 	for {
 		s.logger.Error("the pipeline is blocked: the serializer takes no objects (on_error = \"block\")", "records", objects)

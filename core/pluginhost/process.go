@@ -112,6 +112,7 @@ func awaitExit(pid int) {
 	}
 }
 
+// pid is the process id, and the id of its group.
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // signal sends a signal to the process group, unless the process has been reaped.
@@ -184,6 +185,7 @@ type pipes struct {
 	lifelineRead, lifelineWrite *os.File
 }
 
+// newPipes makes all three, or none.
 func newPipes() (p *pipes, err error) {
 	p = &pipes{}
 	for _, pair := range [][2]**os.File{
@@ -215,10 +217,12 @@ func (p *pipes) files() []*os.File {
 	return []*os.File{p.stdoutRead, p.stdoutWrite, p.stderrRead, p.stderrWrite, p.lifelineRead, p.lifelineWrite}
 }
 
+// closeChildEnds closes what only the child uses, once it has it.
 func (p *pipes) closeChildEnds() {
 	closeFiles(p.stdoutWrite, p.stderrWrite, p.lifelineRead)
 }
 
+// closeHostEnds closes what the process would own, had it started.
 func (p *pipes) closeHostEnds() {
 	closeFiles(p.stdoutRead, p.stderrRead, p.lifelineWrite)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +19,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin/runner"
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/wire"
 )
 
 var _ runner.Runner = (*run)(nil)
@@ -44,8 +47,10 @@ type run struct {
 	startErr error  // guarded by mu: why the process could not be started
 }
 
+// newRun returns a run that has not started anything.
 func newRun(exe *executable, env map[string]string, out *output) *run {
 	r := &run{exe: exe, output: out, env: environment(env)}
+	r.env = append(r.env, wire.LogLevelVariable+"="+leastLevel(out.logger))
 	r.handshakeRead, r.handshakeWrite = io.Pipe()
 	return r
 }
@@ -71,6 +76,17 @@ func environment(configured map[string]string) []string {
 	}
 	slices.Sort(env[len(env)-len(configured):])
 	return env
+}
+
+// leastLevel names the least level that the logger keeps, so that a plugin does
+// not format what nobody reads.
+func leastLevel(logger *slog.Logger) string {
+	for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn} {
+		if logger.Enabled(context.Background(), level) {
+			return strings.ToLower(level.String())
+		}
+	}
+	return "error"
 }
 
 // Start starts the process and the goroutines that read its output.

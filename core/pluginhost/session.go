@@ -117,6 +117,7 @@ func (x *session) send(ctx context.Context) {
 	}
 }
 
+// sendOne tells the process what the piece needs it to know, then sends the piece.
 func (x *session) sendOne(ctx context.Context, encoder *wire.Encoder, p *piece) error {
 	limit := x.stage.spec.Timeout
 	if len(p.counts) > 0 {
@@ -168,6 +169,7 @@ func exceedsLimit(err error) bool {
 	return said.Code() == codes.ResourceExhausted && strings.Contains(said.Message(), "message larger than max")
 }
 
+// spareFrame returns a frame that run is done with, or a new one.
 func (x *session) spareFrame() *wire.ReplyFrame {
 	select {
 	case frame := <-x.spare:
@@ -238,6 +240,7 @@ func (x *session) outlet() chan<- *record.Batch {
 	return x.out
 }
 
+// oldestDone is what outlet takes next; nil where outlet is.
 func (x *session) oldestDone() *record.Batch {
 	if len(x.done) == 0 {
 		return nil
@@ -341,6 +344,7 @@ func (x *session) probe() {
 	x.busy = false
 }
 
+// markSent notes that the oldest unsent frame is out of the encoder's hands.
 func (x *session) markSent() {
 	for n := range x.expected {
 		if !x.expected[n].sent {

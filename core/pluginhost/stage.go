@@ -179,6 +179,7 @@ func (s *Stage) publish(i *instance) {
 	s.metrics.setUp(i != nil)
 }
 
+// setState moves the status on; an empty problem leaves the last one standing.
 func (s *Stage) setState(state State, problem string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -45,7 +45,7 @@ type fixture struct {
 	logs   *logBuffer
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{dir: t.TempDir(), runDir: shortDir(t), logs: &logBuffer{}}
 	self, err := os.Executable()
@@ -79,7 +79,7 @@ func newFixture(t *testing.T) *fixture {
 }
 
 // shortDir is a directory whose path leaves room for sockets.
-func shortDir(t *testing.T) string {
+func shortDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "b")
 	if err != nil {
@@ -100,7 +100,7 @@ func (f *fixture) spec(kind Kind, name string, config any) Spec {
 }
 
 // start starts a stage and closes it at the test's end.
-func (f *fixture) start(t *testing.T, spec Spec) *Stage {
+func (f *fixture) start(t testing.TB, spec Spec) *Stage {
 	t.Helper()
 	s := f.NewStage(spec)
 	if err := s.Start(t.Context()); err != nil {
@@ -122,7 +122,14 @@ func (origin) Delivered(int64)       {}
 
 // batchOf makes a batch of the given values.
 func batchOf(id uint64, values ...string) *record.Batch {
-	b := &record.Batch{ID: id, Topics: []string{"t"}, Value: record.Column{Blocks: [][]byte{nil}}}
+	return fill(&record.Batch{}, id, values...)
+}
+
+// fill makes a batch anew.
+func fill(b *record.Batch, id uint64, values ...string) *record.Batch {
+	b.Reset()
+	b.ID, b.Topics = id, append(b.Topics, "t")
+	b.Value.AddBlock(nil)
 	for _, v := range values {
 		block := &b.Value.Blocks[0]
 		at := len(*block)
@@ -525,6 +532,46 @@ func eventually(t *testing.T, within time.Duration, condition func() bool) {
 		case <-deadline.C:
 			t.Fatalf("it did not happen within %s", within)
 		}
+	}
+}
+
+func TestRestartWaitsForTheFileToComeBack(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.start(t, f.spec(Interceptor, "trial", trial{Suffix: "!"}))
+	binary, aside := filepath.Join(f.dir, "barnabas-interceptor-trial"), filepath.Join(f.dir, "aside")
+	if err := os.Rename(binary, aside); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, s.Status().PID, syscall.SIGKILL)
+	eventually(t, 10*time.Second, func() bool {
+		status := s.Status()
+		return status.State == Backoff && strings.Contains(status.LastError, "there is no file")
+	})
+	if err := os.Rename(aside, binary); err != nil {
+		t.Fatal(err)
+	}
+	wantNumbered(t, live(pass(t, s, 0, numbered(3, 10)...)), 30, "!")
+}
+
+func TestCloseDoesNotWaitForARestart(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.start(t, f.spec(Interceptor, "trial", trial{}))
+	if err := os.Remove(filepath.Join(f.dir, "barnabas-interceptor-trial")); err != nil {
+		t.Fatal(err)
+	}
+	kill(t, s.Status().PID, syscall.SIGKILL)
+	eventually(t, 10*time.Second, func() bool { return s.Status().State == Backoff })
+	began := time.Now()
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("Close took %s", took)
+	}
+	if got := s.Status().State; got != Stopped {
+		t.Errorf("state %s", got)
 	}
 }
 
