@@ -35,7 +35,7 @@ type chunk struct {
 	client     *Client
 	batch      *record.Batch
 	resolution record.Resolution
-	rows       []uint32 // ascending; those not delivered yet
+	rows       []uint32 // ascending
 	accepted   bool     // fire and forget: its positions have moved
 
 	// under partition.mu
@@ -53,17 +53,24 @@ type partition struct {
 	chunks      []*chunk // not resolved, oldest first; resolved ones only behind such
 	expected    int      // index in chunks of the one whose marker comes next
 	outstanding int      // messages handed to the client and not reported
-	sinceMarker int      // reports since the last marker
-	codes       []kafka.ErrorCode
 	lastOffset  int64
-	irregular   bool // offsets since the last marker do not increase
+	since       sinceMarker
 	distrusted  bool // reports did not fit: nothing is delivered until recovered
+	perRecord   bool // and every record is to be a chunk of its own then
 	broken      bool // produces nothing until recovered
 	attempts    int  // recoveries since the last success
 	resumeAt    time.Time
 	code        kafka.ErrorCode // of the last failure since the partition began to produce
 	reason      string          // the same for people
 	waiting     string          // why a record that is sent alone is not delivered yet
+}
+
+// sinceMarker is what the reports since the last marker said.
+type sinceMarker struct {
+	reports   int
+	failed    bool // one is an error
+	suspects  bool // one names its record a suspect
+	irregular bool // their offsets do not increase
 }
 
 func newPartition(t *topic, number int32) *partition {
@@ -89,64 +96,58 @@ const (
 	replaceClient
 )
 
-// take accounts for one report. It returns the rows of the report's chunk that
-// this shows to be delivered.
+// take accounts for one report. It returns the chunk that this shows to be
+// delivered: its marker arrives as the next one expected, as many reports came
+// since the marker before as it has records, all are successes, and offsets
+// increase. An invalid offset (librdkafka has none for duplicate sequences) is
+// left out of the check of order. Where one of this does not hold, all of the
+// chunk is produced again: duplicates, never a gap.
 //
-// A chunk is delivered when its marker arrives as the next one expected, as many
-// reports came since the marker before as it has records, all are successes, and
-// offsets increase. Of a chunk whose last reports are failures, the records
-// before them are delivered. An invalid offset (librdkafka has none for
-// duplicate sequences) is left out of the check of order. ordered says that
-// reports are expected in the order of the records; else every chunk has one.
-func (p *partition) take(r report, ordered bool) (delivered []uint32, then consequence) {
+// ordered says that reports are expected in the order of the records; else every
+// record is a chunk. ending says that the client is about to be replaced: what is
+// purged is reported before what was in flight, so nothing is made of the order.
+func (p *partition) take(r report, ordered, ending bool) (delivered *chunk, then consequence) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.outstanding--
-	p.sinceMarker++
-	if r.code == kafka.ErrNoError {
-		if ordered && r.offset >= 0 {
-			p.irregular = p.irregular || r.offset <= p.lastOffset
-			p.lastOffset = r.offset
-		}
-	} else if p.codes == nil {
-		p.codes = make([]kafka.ErrorCode, p.sinceMarker-1, chunkRows)
-	}
-	if p.codes != nil {
-		p.codes = append(p.codes, r.code)
+	p.since.reports++
+	switch {
+	case r.code != kafka.ErrNoError:
+		p.since.failed = true
+		p.since.suspects = p.since.suspects || verdictOf(r.code) == suspect
+	case ordered && r.offset >= 0:
+		p.since.irregular = p.since.irregular || r.offset <= p.lastOffset
+		p.lastOffset = r.offset
 	}
 	if r.marker == nil {
 		return nil, goOn
 	}
-	return p.takeMarker(r.marker, ordered)
+	return p.takeMarker(r.marker, ordered, ending)
 }
 
 // takeMarker judges the reports since the last marker.
-func (p *partition) takeMarker(c *chunk, ordered bool) (delivered []uint32, then consequence) {
-	fits := p.sinceMarker == len(c.rows) && !c.done && (!ordered || p.expects(c))
-	irregular, codes := p.irregular, p.codes
-	p.sinceMarker, p.codes, p.irregular = 0, nil, false
-	for _, code := range codes {
-		c.alone = c.alone || verdictOf(code) == suspect
-	}
-	switch {
-	case !fits:
+func (p *partition) takeMarker(c *chunk, ordered, ending bool) (delivered *chunk, then consequence) {
+	since := p.since
+	p.since = sinceMarker{}
+	c.alone = c.alone || since.suspects
+	if since.reports != len(c.rows) || c.done || (ordered && !p.expects(c)) {
 		p.distrusted, p.broken = true, true
+		p.perRecord = p.perRecord || !ending
 		return nil, replaceClient
-	case p.distrusted || irregular:
-		p.distrusted = true
-	case codes == nil:
+	}
+	if since.irregular {
+		p.distrusted, p.perRecord = true, true
+	}
+	if !since.failed && !p.distrusted {
 		p.attempts = 0
 		p.remove(c)
-		return c.rows, goOn
-	default:
-		n := successes(codes)
-		delivered, c.rows = c.rows[:n:n], c.rows[n:]
+		return c, goOn
 	}
 	if p.broken {
-		return delivered, goOn
+		return nil, goOn
 	}
 	p.broken = true
-	return delivered, recoverPartition
+	return nil, recoverPartition
 }
 
 // expects says whether c is the chunk whose marker comes next, and waits for the one behind it.
@@ -166,21 +167,6 @@ func (p *partition) remove(c *chunk) {
 		p.chunks = p.chunks[1:]
 		p.expected = max(0, p.expected-1)
 	}
-}
-
-// successes returns how many reports at the beginning are successes, where only
-// failures follow them; else none can be told apart.
-func successes(codes []kafka.ErrorCode) int {
-	n := 0
-	for n < len(codes) && codes[n] == kafka.ErrNoError {
-		n++
-	}
-	for _, code := range codes[n:] {
-		if code == kafka.ErrNoError {
-			return 0
-		}
-	}
-	return n
 }
 
 // setReason keeps what the last error was.
@@ -206,7 +192,7 @@ func (p *partition) trouble() string {
 		return p.waiting
 	case !p.broken:
 		return ""
-	case p.distrusted:
+	case p.perRecord:
 		return "delivery reports did not fit: records are sent again"
 	case p.reason == "":
 		return "records are sent again: the client is replaced"
@@ -278,7 +264,7 @@ func (p *partition) forget() {
 		}
 	}
 	p.chunks, p.expected, p.outstanding = open, 0, 0
-	p.sinceMarker, p.codes, p.irregular, p.lastOffset = 0, nil, false, -1
+	p.since, p.lastOffset, p.distrusted = sinceMarker{}, -1, false
 }
 
 // abandon forgets what was handed to a client that is replaced. It returns
@@ -306,11 +292,11 @@ func (p *partition) restart() (again []*chunk, perRecord bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forget()
-	again, perRecord = p.chunks, p.distrusted
+	again, perRecord = p.chunks, p.perRecord
 	if p.broken || len(again) > 0 {
 		p.attempts++
 	}
-	p.chunks, p.broken, p.distrusted, p.resumeAt = nil, false, false, time.Time{}
+	p.chunks, p.broken, p.perRecord, p.resumeAt = nil, false, false, time.Time{}
 	p.code, p.reason = kafka.ErrNoError, ""
 	return again, perRecord
 }

@@ -121,10 +121,10 @@ func (p *Producer) take(from *instance, part *partition, m *kafka.Message, order
 		r.code = codeOf(err)
 		p.takeFailure(from, part, r.code, err.Error())
 	}
-	delivered, then := part.take(r, ordered)
-	if len(delivered) > 0 {
-		r.marker.client.account.progressed()
-		r.marker.resolution.Delivered(delivered)
+	delivered, then := part.take(r, ordered, from.fatal.Load())
+	if delivered != nil {
+		delivered.client.account.progressed()
+		delivered.resolution.Delivered(delivered.rows)
 	}
 	switch then {
 	case recoverPartition:
