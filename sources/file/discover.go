@@ -148,7 +148,7 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 		info, err := os.Lstat(event.Name)
 		return err == nil && !info.Mode().IsRegular()
 	}
-	if d.tracked[c.look.inode] != nil {
+	if d.follows(c.look.inode) != nil {
 		return true // renamed
 	}
 	d.adopt(*c, false, now)
@@ -160,14 +160,14 @@ func (d *discoverer) poll(now time.Time) {
 	s := d.source.walker.scan()
 	var fresh []candidate
 	for in, c := range s.found {
-		if f := d.tracked[in]; f != nil {
+		if f := d.follows(in); f != nil {
 			d.named(f, c, now)
 		} else {
 			fresh = append(fresh, c)
 		}
 	}
 	for in, f := range d.tracked {
-		if _, found := s.found[in]; !found {
+		if _, found := s.found[in]; !found && d.follows(in) != nil {
 			d.nameless(f, s, now)
 		}
 	}
@@ -235,10 +235,6 @@ func (d *discoverer) named(f *file, c candidate, now time.Time) {
 
 // nameless handles a tracked file that a scan did not find.
 func (d *discoverer) nameless(f *file, s *scan, now time.Time) {
-	if f.isClosed() {
-		d.forget(f)
-		return
-	}
 	d.look(f, nil, now)
 	if !s.complete(f.path) || !s.complete(f.real) {
 		return
@@ -262,13 +258,21 @@ func (d *discoverer) release(f *file, now time.Time) {
 	if !f.isDone(now) {
 		return
 	}
-	last, err := f.lastState()
-	if err != nil {
-		return // it changed just now: the next poll sees that
+	if err := f.release(); err != nil {
+		return // the next poll sees what changed
 	}
-	f.last = last
-	f.allowClose()
 	d.inboxes[f.lane].notice(f)
+}
+
+// follows returns the tracked file of an inode. One that the tailer has closed is
+// forgotten: its inode may belong to a new file by now.
+func (d *discoverer) follows(in inode) *file {
+	f := d.tracked[in]
+	if f != nil && f.isClosed() {
+		d.forget(f)
+		return nil
+	}
+	return f
 }
 
 // forget ends the tracking of a file that the tailer has closed. While it exists
@@ -328,7 +332,7 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, e
 	if c.look, err = lookAt(fd); err != nil {
 		return nil, err
 	}
-	if d.tracked[c.look.inode] != nil {
+	if d.follows(c.look.inode) != nil {
 		return nil, nil
 	}
 	id := identify(fd, c.look.inode)

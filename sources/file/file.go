@@ -49,7 +49,6 @@ type file struct {
 	emitted  checkpointed // owned by Checkpoint
 	seen     look         // the last look; owned by the discoverer
 	changed  time.Time    // when the discoverer saw a difference; owned by it
-	last     *state       // its state when it was released; owned by the discoverer
 
 	mu        sync.Mutex
 	handle    *os.File // closed by the tailer, or by Source.Close after Run
@@ -65,7 +64,7 @@ type file struct {
 	truncated bool     // seen by the discoverer, not yet by the tailer
 	rotated   bool     // it lost the name under which it was found
 	final     bool     // nobody writes to it any more: a line without end is complete
-	release   bool     // all is delivered: the tailer may close it
+	last      *state   // not nil: all is delivered, this is its last state, and the tailer may close it
 	closed    bool
 	retry     time.Time // a read failed: not before this time again
 }
@@ -228,7 +227,7 @@ func (f *file) rename(c candidate) {
 func (f *file) found() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.release = false
+	f.last = nil
 }
 
 // lose says that it has none any more.
@@ -273,18 +272,16 @@ func (f *file) isDone(now time.Time) bool {
 	return w == writersNone || w == writersUnknown && now.Sub(f.changed) >= quietWhenIdle
 }
 
-// allowClose lets the tailer close the file.
-func (f *file) allowClose() {
+// release lets the tailer close the file, all of which is delivered. It fails
+// when the file has changed just now.
+func (f *file) release() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.release = true
-}
-
-// lastState describes the file with all of it delivered.
-func (f *file) lastState() (*state, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.stateLocked(f.content.delivered.Load())
+	last, err := f.stateLocked(f.content.delivered.Load())
+	if err == nil {
+		f.last = last
+	}
+	return err
 }
 
 // checkpoint returns the file's state if it changed since the last call. It is
@@ -294,8 +291,12 @@ func (f *file) checkpoint() (*state, bool) {
 	defer f.mu.Unlock()
 	position := f.content.delivered.Load()
 	e := &f.emitted
-	if f.closed || e.content == f.content && e.position == position && e.size == f.size && e.path == f.path {
+	if e.content == f.content && e.position == position && e.size == f.size && e.path == f.path {
 		return nil, false
+	}
+	if f.closed {
+		e.content, e.position, e.size, e.path = f.content, position, f.size, f.path
+		return f.last, f.last != nil
 	}
 	s, err := f.stateLocked(position)
 	if err != nil {

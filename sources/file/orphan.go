@@ -95,6 +95,7 @@ func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
 		handle.Close()
 		return
 	}
+	f.real = saved.real // a name that no pattern matches must not look like one that was left out
 	f.rotated = true
 	d.place(f, now)
 }

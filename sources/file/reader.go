@@ -68,7 +68,7 @@ func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error
 	if err != nil {
 		return drained, err
 	}
-	if n < 0 {
+	if n < 0 || n < room && f.shrank(v.cursor+int64(n)) {
 		return replaced, nil
 	}
 	data := target[:n]
@@ -130,6 +130,20 @@ func (f *file) probe(b *record.Batch, v *view, maxLine int) (open bool, err erro
 		f.mu.Unlock()
 	}
 	return false, nil
+}
+
+// shrank reports that the file, which a read found to end at end, was longer
+// before: what the read returned is new content.
+func (f *file) shrank(end int64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if end >= f.size {
+		return false
+	}
+	if l, err := lookAt(f.fd); err == nil { // a read may end early for another reason
+		f.measureLocked(l.size)
+	}
+	return f.truncated
 }
 
 // advance moves the cursor over what lines used of data.

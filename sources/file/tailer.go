@@ -298,12 +298,12 @@ func (t *tailer) failed(f *file, err error) {
 func (t *tailer) closeReleased(f *file) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.release || f.closed {
+	if f.last == nil || f.closed {
 		return f.closed
 	}
 	l, err := lookAt(f.fd)
 	if err == nil && l.size != f.cursor {
-		f.release = false
+		f.last = nil
 		f.measureLocked(l.size)
 		return false
 	}
