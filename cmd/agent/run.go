@@ -29,8 +29,9 @@ const (
 	lateTime = 5 * time.Second
 	// garbagePercent trades memory, which is bounded, for less collection.
 	garbagePercent = 400
-	// memoryOverhead is what the agent's own memory needs beside its buffers.
-	memoryOverhead = 48 << 20
+	// memoryOverhead is what the agent's own memory needs beside its buffers, of
+	// which about half is librdkafka's and so outside of Go's heap.
+	memoryOverhead = 36 << 20
 )
 
 var (
@@ -270,6 +271,6 @@ func boundMemory(c *config.Config) {
 		debug.SetGCPercent(garbagePercent)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(buffers + memoryOverhead)
+		debug.SetMemoryLimit(buffers/2 + memoryOverhead)
 	}
 }
