@@ -44,9 +44,8 @@ func FuzzLoad(f *testing.F) {
 // hand makes of it, no secret is shown.
 func FuzzSecrets(f *testing.F) {
 	for _, s := range []string{"", "{", "}", "\"", "=", ",", "\n", "<<EOT\n", "${", "#", "/*", "[", "(", "a = ", " x ", "''", "%{", "\\", "?", ":", "env(", "null"} {
-		for _, at := range []uint16{0, 7, 20, 33, 40, 58, 61, 77, 90, 110, 140} {
+		for _, at := range []uint16{0, 20, 40, 61, 90, 140} {
 			f.Add(at, uint8(0), s)
-			f.Add(at, uint8(1), s)
 			f.Add(at, uint8(6), s)
 		}
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -25,22 +26,26 @@ func hiddenSpans(text, healed []byte) []span {
 }
 
 // hiddenLineEnds finds, by lines alone, what stands behind a name that sounds
-// like a secret; where nothing does, the next line.
+// like a secret: the rest of its line, and all lines up to one that begins
+// something new.
 func hiddenLineEnds(text []byte) []span {
+	begins := regexp.MustCompile(`^\s*("?[\w.-]+"?\s*[={]|\w+\s+"|[\])}][\])},\s]*$)`)
 	var spans []span
-	pending := false
+	hiding := false
 	for offset := 0; offset < len(text); {
 		line := lineAround(text, offset)
-		from := 0
-		if !pending {
-			from = afterSecretName(line)
+		from := afterSecretName(line)
+		switch {
+		case from >= 0:
+			hiding = true
+		case begins.Match(line):
+			hiding = false
+		default:
+			from = 0
 		}
-		if from >= 0 {
+		if hiding {
 			value := bytes.TrimLeft(line[from:], " \t=:\"'\r")
-			end := offset + len(line)
-			if pending = len(value) == 0; !pending {
-				spans = append(spans, span{start: end - len(value), end: end})
-			}
+			spans = append(spans, span{start: offset + len(line) - len(value), end: offset + len(line)})
 		}
 		offset += len(line) + 1
 	}

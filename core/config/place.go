@@ -63,13 +63,21 @@ func (p Place) diagnostic(severity Severity, message, hint string) Diagnostic {
 	return d
 }
 
-// unlessSecret returns a text of hcl's, or nothing where it quotes a secret that
-// the place overlaps.
+// unlessSecret returns a text of hcl's, or nothing where it shares a word with a
+// secret that the place overlaps.
 func (p Place) unlessSecret(text string) string {
+	words := func(s string) []string {
+		return strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	}
+	said := words(text)
 	for _, s := range p.source.hidden {
-		overlaps := s.start <= p.at.End.Byte && p.at.Start.Byte <= s.end
-		if overlaps && strings.Contains(text, strings.TrimSpace(string(p.source.text[s.start:s.end]))) {
-			return ""
+		if s.comment || s.start > p.at.End.Byte || s.end < p.at.Start.Byte {
+			continue
+		}
+		for _, word := range words(string(p.source.text[s.start:s.end])) {
+			if slices.Contains(said, word) {
+				return ""
+			}
 		}
 	}
 	return text
