@@ -8,12 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
@@ -58,11 +58,12 @@ func behaviours() map[string]func() {
 	}
 }
 
-// waitForEver is not select{}: that would end with a deadlock report.
+// waitForEver waits for a signal that nobody sends: select{} would end with a
+// deadlock report.
 func waitForEver() {
-	for {
-		time.Sleep(time.Hour)
-	}
+	never := make(chan os.Signal, 1)
+	signal.Notify(never, syscall.SIGUSR2)
+	<-never
 }
 
 // stuck describes itself and then does not serve.

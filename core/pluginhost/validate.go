@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/agext/levenshtein"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 	"golang.org/x/text/language"
@@ -71,7 +74,9 @@ func checkSchema(exe *executable, d *wirev1.Description, config []byte) error {
 		return err
 	}
 	failed := exe.errorf(ConfigRefused, configHint, "its configuration does not fit")
-	failed.Config = configErrors(wrong, message.NewPrinter(language.English))
+	c := complaints{schema: schema, printer: message.NewPrinter(language.English)}
+	c.add(wrong)
+	failed.Config = c.found
 	return failed
 }
 
@@ -99,33 +104,68 @@ func (noLoader) Load(url string) (any, error) {
 	return nil, fmt.Errorf("a plugin's schema may not refer to %q", sanitize(url, 200))
 }
 
-// configErrors lists the innermost errors: each is about one member.
-func configErrors(e *jsonschema.ValidationError, printer *message.Printer) []ConfigError {
-	if len(e.Causes) == 0 {
-		return memberErrors(e, printer)
-	}
-	var all []ConfigError
-	for _, cause := range e.Causes {
-		if len(all) >= maxConfigErrors {
-			break
-		}
-		all = append(all, configErrors(cause, printer)...)
-	}
-	return all
+// complaints collects what a schema says against a configuration.
+type complaints struct {
+	schema  *jsonschema.Schema
+	printer *message.Printer
+	found   []ConfigError
 }
 
-// memberErrors names the member at fault: for one that is unknown, the member
-// itself, not the object around it.
-func memberErrors(e *jsonschema.ValidationError, printer *message.Printer) []ConfigError {
-	at := pointer(e.InstanceLocation)
-	if extra, ok := e.ErrorKind.(*kind.AdditionalProperties); ok {
-		var all []ConfigError
-		for _, name := range extra.Properties {
-			all = append(all, ConfigError{Pointer: at + pointer([]string{name}), Message: "the plugin knows no such member"})
-		}
-		return all
+// add takes the innermost errors: each is about one member.
+func (c *complaints) add(e *jsonschema.ValidationError) {
+	for _, cause := range e.Causes {
+		c.add(cause)
 	}
-	return []ConfigError{{Pointer: at, Message: sanitize(e.ErrorKind.LocalizedString(printer), 1024)}}
+	switch extra, ok := e.ErrorKind.(*kind.AdditionalProperties); {
+	case len(e.Causes) > 0 || len(c.found) >= maxConfigErrors:
+	case ok:
+		c.addUnknown(e.InstanceLocation, extra.Properties)
+	default:
+		c.found = append(c.found, ConfigError{
+			Pointer: pointer(e.InstanceLocation), Message: sanitize(e.ErrorKind.LocalizedString(c.printer), maxProblem),
+		})
+	}
+}
+
+// addUnknown names the members that the plugin does not know, not the object around them.
+func (c *complaints) addUnknown(at []string, names []string) {
+	known := membersAt(c.schema, at)
+	for _, name := range names {
+		text := "the plugin knows no such member"
+		if near := nearest(name, known); near != "" {
+			text += fmt.Sprintf("; did you mean %q?", near)
+		} else if len(known) > 0 {
+			text += "; it knows " + strings.Join(known, ", ")
+		}
+		c.found = append(c.found, ConfigError{Pointer: pointer(append(slices.Clone(at), name)), Message: sanitize(text, maxProblem)})
+	}
+}
+
+// membersAt lists the members that a schema names for the object at a path, sorted.
+func membersAt(s *jsonschema.Schema, path []string) []string {
+	const mostRefs = 32 // a schema may refer to itself
+	for refs := 0; s.Ref != nil && refs < mostRefs; refs++ {
+		s = s.Ref
+	}
+	if len(path) == 0 {
+		return slices.Sorted(maps.Keys(s.Properties))
+	}
+	next, ok := s.Properties[path[0]]
+	if !ok {
+		return nil
+	}
+	return membersAt(next, path[1:])
+}
+
+// nearest returns the name that a typing error away could have been meant, or nothing.
+func nearest(name string, known []string) string {
+	best, distance := "", max(len(name)/3, 1)+1
+	for _, k := range known {
+		if d := levenshtein.Distance(name, k, nil); d < distance {
+			best, distance = k, d
+		}
+	}
+	return best
 }
 
 // pointer is the JSON pointer (RFC 6901) of a path.

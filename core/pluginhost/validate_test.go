@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/barnabas-agent/barnabas/core/metric"
+	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -87,6 +88,22 @@ func TestValidateSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func FuzzSchema(f *testing.F) {
+	f.Add(`{"$ref":"#","additionalProperties":false}`, `{"a":1}`)
+	f.Add(`{"properties":{"a":{"$ref":"#"}},"additionalProperties":false}`, `{"a":{"a":{"b":1}}}`)
+	f.Add(`{"$ref":"file:///etc/passwd"}`, `{}`)
+	f.Add(`{"type":"object","required":["a/b~c"]}`, `{}`)
+	f.Add(`true`, `[]`)
+	f.Fuzz(func(t *testing.T, schema, config string) {
+		exe := &executable{plugin: "p", path: "/p"}
+		err := checkSchema(exe, &wirev1.Description{ConfigSchema: schema}, []byte(config))
+		var failed *Error
+		if errors.As(err, &failed) && failed.Reason == ConfigRefused && len(failed.Config) == 0 {
+			t.Error("a configuration is refused without a reason")
+		}
+	})
+}
+
 func at(s Spec, path string) Spec {
 	s.Path = path
 	return s
@@ -130,6 +147,9 @@ func TestValidateNamesTheMembersOfAConfiguration(t *testing.T) {
 				}
 			}
 			slices.Sort(got)
+			if name == "unknown" && !strings.Contains(err.Error(), `did you mean "suffix"?`) {
+				t.Errorf("%v does not say what was meant", err)
+			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("members %v, want %v", got, c.want)
 			}
