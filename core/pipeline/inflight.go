@@ -18,6 +18,7 @@ type inflight struct {
 	lane  *lane
 	batch *record.Batch
 	block []byte // the slab block that backs batch.Value.Blocks[0]
+	read  int64  // bytes of the values as the source read them
 
 	// owned by the tracker, under its lock
 	since      time.Time
@@ -42,6 +43,31 @@ func (f *inflight) runIndex(row int) int {
 // rowCharge is what row i gives back when it is delivered: librdkafka's copy and the overhead.
 func rowCharge(b *record.Batch, i int) int64 {
 	return int64(b.Size(i)) + recordOverhead
+}
+
+// valueBytes is the size of all values of b.
+func valueBytes(b *record.Batch) int64 {
+	var n int64
+	for i := range b.Value.Spans {
+		n += int64(b.Value.Spans[i].Length)
+	}
+	return n
+}
+
+// cost is what the batch takes as it is: its blocks, and for each row
+// librdkafka's copy and the overhead.
+func (f *inflight) cost() int64 {
+	n := int64(cap(f.block))
+	for _, block := range f.batch.Value.Blocks[1:] {
+		n += int64(cap(block))
+	}
+	for _, block := range f.batch.Key.Blocks {
+		n += int64(cap(block))
+	}
+	for i := range f.batch.Rows() {
+		n += rowCharge(f.batch, i)
+	}
+	return n
 }
 
 // Accepted moves the positions of rows that nobody waits for; they stay in memory.
@@ -76,4 +102,5 @@ func (f *inflight) finish(rows []uint32) {
 	}
 	f.lane.pipeline.producer.Adjust(-(f.charge - f.returned.Load() + bytes))
 	f.lane.free(f)
+	f.lane.held.Add(-1)
 }

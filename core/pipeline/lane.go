@@ -3,7 +3,9 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/barnabas-agent/barnabas/core/record"
@@ -23,6 +25,7 @@ type lane struct {
 	pipeline *Pipeline
 	tracker  *tracker
 	input    chan *record.Batch // written by sources, read by head; closed by Pipeline.Run after the sources have ended
+	held     atomic.Int64       // batches submitted and not free yet
 
 	mu      sync.Mutex
 	spare   []*record.Batch             // empty batches
@@ -88,28 +91,37 @@ func (l *lane) Submit(ctx context.Context, b *record.Batch) error {
 
 // Discard implements record.Lane.
 func (l *lane) Discard(b *record.Batch) {
-	l.mu.Lock()
-	f := l.open[b]
-	delete(l.open, b)
-	l.mu.Unlock()
+	f := l.close(b)
 	l.pipeline.producer.Adjust(-f.charge)
 	l.free(f)
+}
+
+// close ends the source's ownership of a batch.
+func (l *lane) close(b *record.Batch) *inflight {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := l.open[b]
+	if f == nil {
+		panic("BUG: a source handed over a batch that is not its own")
+	}
+	delete(l.open, b)
+	return f
 }
 
 // head takes submitted batches in flight and passes them to out, which it closes at the end of input.
 func (l *lane) head(ctx context.Context, out chan<- *record.Batch) error {
 	defer close(out)
 	for b := range l.input {
+		f := l.close(b)
+		l.held.Add(1)
+		f.held.Store(int64(b.Rows()))
+		l.estimate(f)
+		l.tracker.add(f, time.Now())
 		l.mu.Lock()
-		f := l.open[b]
-		delete(l.open, b)
 		l.nextID++
 		b.ID = l.nextID
 		l.passing = append(l.passing, f)
 		l.mu.Unlock()
-		l.recharge(f, nil)
-		l.tracker.add(f, time.Now())
-		f.held.Store(int64(b.Rows()))
 		select {
 		case out <- b:
 		case <-ctx.Done():
@@ -136,6 +148,7 @@ func (l *lane) tail(ctx context.Context, in <-chan *record.Batch) error {
 	}
 }
 
+// send resolves what the stages took out of a batch and hands the rest to the producer.
 func (l *lane) send(ctx context.Context, b *record.Batch) error {
 	l.mu.Lock()
 	f := l.passing[0]
@@ -146,11 +159,13 @@ func (l *lane) send(ctx context.Context, b *record.Batch) error {
 		panic("BUG: a stage changed the order of batches")
 	}
 	// The rows are copied: whoever resolves the last of them frees the batch.
-	live := append([]uint32(nil), b.Live...)
-	dropped, failures := b.Dropped, b.Failures
-	l.recharge(f, live)
+	live, dropped, failures := slices.Clone(b.Live), slices.Clone(b.Dropped), b.Failures
+	if len(live)+len(dropped)+len(failures) != b.Rows() {
+		panic("BUG: a stage lost or repeated records")
+	}
+	l.settle(f)
 	if len(dropped) > 0 {
-		f.finish(append([]uint32(nil), dropped...))
+		f.finish(dropped)
 	}
 	for _, failure := range failures {
 		l.pipeline.refusals.add(f, failure)
@@ -164,31 +179,30 @@ func (l *lane) send(ctx context.Context, b *record.Batch) error {
 	return l.pipeline.producer.Send(ctx, b, live, f)
 }
 
-// recharge replaces the estimate of NewBatch by what the batch costs: its
-// blocks, and for each row librdkafka's copy and the overhead. live is nil before the stages.
-func (l *lane) recharge(f *inflight, live []uint32) {
-	b := f.batch
-	var read, cost int64
-	for i := range b.Rows() {
-		read += int64(b.Value.Spans[i].Length)
-		cost += rowCharge(b, i)
-	}
-	sent := cost - int64(b.Rows())*recordOverhead
-	cost += int64(cap(f.block))
-	for _, block := range b.Value.Blocks[1:] {
-		cost += int64(cap(block))
-	}
-	for _, block := range b.Key.Blocks {
-		cost += int64(cap(block))
-	}
+// estimate replaces what NewBatch reserved for any batch by what this one is
+// expected to cost when the stages have changed it.
+func (l *lane) estimate(f *inflight) {
+	f.read = valueBytes(f.batch)
 	l.mu.Lock()
-	if live == nil {
-		l.average = max(1, (7*l.average+int(read)/b.Rows())/8)
-		cost += int64(float64(read) * (l.growth - 1))
-	} else if read > 0 {
-		l.growth = (7*l.growth + max(1, float64(sent)/float64(read))) / 8
-	}
+	l.average = max(1, (7*l.average+int(f.read)/f.batch.Rows())/8)
+	cost := f.cost() + int64(float64(f.read)*(l.growth-1))
 	l.mu.Unlock()
+	l.charge(f, cost)
+}
+
+// settle replaces the estimate by what the batch costs.
+func (l *lane) settle(f *inflight) {
+	cost := f.cost()
+	if f.read > 0 {
+		now := float64(cost-int64(cap(f.block))-int64(f.batch.Rows())*recordOverhead) / float64(f.read)
+		l.mu.Lock()
+		l.growth = (7*l.growth + max(1, now)) / 8
+		l.mu.Unlock()
+	}
+	l.charge(f, cost)
+}
+
+func (l *lane) charge(f *inflight, cost int64) {
 	l.pipeline.producer.Adjust(cost - f.charge)
 	f.charge = cost
 }
@@ -203,7 +217,7 @@ func (l *lane) delivered(f *inflight, rows []uint32) {
 			bytes += b.Size(int(rows[end]))
 			end++
 		}
-		l.pipeline.observe(topic, end-start, bytes, b.Timestamps[rows[start]])
+		l.pipeline.observe(topic, end-start, bytes, f.since)
 		start = end
 	}
 }

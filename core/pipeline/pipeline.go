@@ -116,7 +116,7 @@ func (p *Pipeline) Run(soft, hard context.Context) error {
 	if end := group.Wait(); err == nil {
 		err = end
 	}
-	if hard.Err() != nil && errors.Is(err, context.Canceled) {
+	if hard.Err() != nil && errors.Is(err, hard.Err()) {
 		return fmt.Errorf("pipeline %s: stopped with %d records not acknowledged: %w", p.config.Name, p.InFlight(), context.Cause(hard))
 	}
 	return err
@@ -168,11 +168,12 @@ func (p *Pipeline) closeInputs() {
 	}
 }
 
-// drain waits until nothing is in flight.
+// drain waits until every batch is free: resolved, and out of the producer's
+// hands, which comes later where positions move before delivery.
 func (p *Pipeline) drain(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for p.InFlight() > 0 {
+	for p.held() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -180,6 +181,15 @@ func (p *Pipeline) drain(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// held returns how many batches are submitted and not free.
+func (p *Pipeline) held() int64 {
+	var n int64
+	for _, l := range p.lanes {
+		n += l.held.Load()
+	}
+	return n
 }
 
 // InFlight returns how many records are read and not resolved. Safe for
@@ -215,10 +225,14 @@ func (p *Pipeline) report(ctx context.Context) {
 	oldest := p.metrics.OldestUnackedSeconds.WithLabelValues(p.config.Name)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	set := func() {
 		records, age := p.state()
 		inflight.Set(float64(records))
 		oldest.Set(age.Seconds())
+	}
+	defer set()
+	for {
+		set()
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -227,10 +241,10 @@ func (p *Pipeline) report(ctx context.Context) {
 	}
 }
 
-// observe counts records that a broker has taken; read is when the first of them was read.
-func (p *Pipeline) observe(topic string, records, bytes int, read int64) {
+// observe counts records that a broker has taken, which were submitted at a time.
+func (p *Pipeline) observe(topic string, records, bytes int, submitted time.Time) {
 	label := p.metrics.TopicLabel(p.config.Name, topic)
 	p.metrics.DeliveredRecords.WithLabelValues(p.config.Name, label).Add(float64(records))
 	p.metrics.DeliveredBytes.WithLabelValues(p.config.Name, label).Add(float64(bytes))
-	p.metrics.DeliverySeconds.WithLabelValues(p.config.Name).Observe(time.Since(time.UnixMilli(read)).Seconds())
+	p.metrics.DeliverySeconds.WithLabelValues(p.config.Name).Observe(time.Since(submitted).Seconds())
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,9 @@ const (
 	BlockPipeline    FailurePolicy = "block"
 )
 
+// mostReasons bounds the codes that a pipeline's metrics tell apart.
+const mostReasons = 64
+
 // refusal is one row that a stage or the broker refused.
 type refusal struct {
 	batch   *inflight
@@ -32,7 +36,8 @@ type refusal struct {
 // handled by one worker, which may wait for a disk.
 type refusals struct {
 	pipeline *Pipeline
-	retries  sync.WaitGroup // goroutines of block, started by run alone
+	retries  sync.WaitGroup      // goroutines of block, started by run alone
+	reasons  map[string]struct{} // labels in use; owned by run
 
 	mu      sync.Mutex
 	waiting []refusal
@@ -44,7 +49,7 @@ type refusals struct {
 func newRefusals(p *Pipeline) *refusals {
 	open := make(chan struct{})
 	close(open)
-	return &refusals{pipeline: p, open: open, added: make(chan struct{}, 1)}
+	return &refusals{pipeline: p, open: open, added: make(chan struct{}, 1), reasons: make(map[string]struct{})}
 }
 
 // add takes a refused row. It does not block; the queue is bounded by the rows in flight.
@@ -109,29 +114,44 @@ func (r *refusals) handle(ctx context.Context, refused []refusal) {
 
 // handleBatch applies the policies to refused rows of one batch.
 func (r *refusals) handleBatch(ctx context.Context, f *inflight, refused []refusal) {
-	var keep []record.Failure
-	var drop []uint32
+	var keep, drop, block []record.Failure
 	for _, one := range refused {
-		policy := QuarantineRecord
-		if one.failure.Stage == record.StageProducer {
-			policy = r.pipeline.config.OnFailure
-		}
-		switch policy {
-		case DropRecord:
-			r.pipeline.log.Warn("record dropped: it can't be delivered", "code", one.failure.Code, "error", one.failure.Message)
-			drop = append(drop, one.failure.Row)
-		case BlockPipeline:
-			r.block(ctx, f, one.failure)
+		switch {
+		case one.failure.Stage != record.StageProducer:
+			keep = append(keep, one.failure)
+		case r.pipeline.config.OnFailure == DropRecord:
+			drop = append(drop, one.failure)
+		case r.pipeline.config.OnFailure == BlockPipeline:
+			block = append(block, one.failure)
 		default:
 			keep = append(keep, one.failure)
 		}
 	}
+	if len(block) > 0 {
+		r.block(ctx, f, block)
+	}
 	if len(drop) > 0 {
-		f.finish(drop)
+		r.pipeline.log.Warn("records dropped: they can't be delivered, and on_failure is \"drop\"", "records", len(drop), first(drop))
+		f.finish(rowsOf(drop))
 	}
 	if len(keep) > 0 {
 		r.quarantine(ctx, f, keep)
 	}
+}
+
+// rowsOf returns the rows of failures, in ascending order.
+func rowsOf(failures []record.Failure) []uint32 {
+	rows := make([]uint32, len(failures))
+	for i, failure := range failures {
+		rows[i] = failure.Row
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+// first describes one of several failures for the log.
+func first(failures []record.Failure) slog.Attr {
+	return slog.Group("first", "stage", failures[0].Stage, "code", failures[0].Code, "error", failures[0].Message)
 }
 
 // quarantine stores rows until that works: a position never passes a record that is nowhere.
@@ -148,29 +168,39 @@ func (r *refusals) quarantine(ctx context.Context, f *inflight, failures []recor
 		}
 		pause = min(2*pause, 10*time.Second)
 	}
-	rows := make([]uint32, len(failures))
-	for i, failure := range failures {
-		rows[i] = failure.Row
-		r.pipeline.metrics.QuarantinedRecords.WithLabelValues(r.pipeline.config.Name, failure.Code).Inc()
+	for _, failure := range failures {
+		r.pipeline.metrics.QuarantinedRecords.WithLabelValues(r.pipeline.config.Name, r.reason(failure.Code)).Inc()
 	}
-	r.pipeline.log.Warn("records quarantined", "records", len(rows),
-		slog.Group("first", "stage", failures[0].Stage, "code", failures[0].Code, "error", failures[0].Message))
-	f.finish(rows)
+	r.pipeline.log.Warn("records quarantined", "records", len(failures), first(failures))
+	f.finish(rowsOf(failures))
 }
 
-// block holds the pipeline until the row has been delivered after all.
-func (r *refusals) block(ctx context.Context, f *inflight, failure record.Failure) {
-	r.pipeline.log.Error("pipeline blocked: a record can't be delivered, and on_failure is \"block\"",
-		"code", failure.Code, "error", failure.Message, "retry_in", retryBlocked)
+// reason is the metrics' label for a code. Stages make codes up, so their number is bounded.
+func (r *refusals) reason(code string) string {
+	if _, known := r.reasons[code]; known {
+		return code
+	}
+	if len(r.reasons) >= mostReasons {
+		return "other"
+	}
+	r.reasons[code] = struct{}{}
+	return code
+}
+
+// block holds the pipeline until the rows have been delivered after all.
+func (r *refusals) block(ctx context.Context, f *inflight, failures []record.Failure) {
+	r.pipeline.log.Error("pipeline blocked: records can't be delivered, and on_failure is \"block\"",
+		"records", len(failures), first(failures), "retry_in", retryBlocked)
+	rows := rowsOf(failures)
 	r.retries.Go(func() {
 		if sleep(ctx, retryBlocked) {
-			// An error means that ctx has ended: the row stays unresolved.
-			_ = r.pipeline.producer.Send(ctx, f.batch, []uint32{failure.Row}, &unblock{Resolution: f, refusals: r})
+			// An error means that ctx has ended: the rows stay unresolved.
+			_ = r.pipeline.producer.Send(ctx, f.batch, rows, &unblock{Resolution: f, refusals: r})
 		}
 	})
 }
 
-// unblock is the resolution of a row that blocks its pipeline.
+// unblock is the resolution of rows that block their pipeline.
 type unblock struct {
 	record.Resolution
 	refusals *refusals

@@ -19,11 +19,12 @@ type tracker struct {
 	records int                             // rows in flight
 }
 
-// pendingRun is the rows [first, end) of one run in flight. next is the first
-// of them that is not resolved.
+// pendingRun is the rows [first, end) of one run in flight. It may outlive its
+// batch: rows that are resolved wait here for those before them in the stream.
 type pendingRun struct {
-	batch            *inflight
-	first, next, end int
+	stream           record.Stream
+	first, next, end int   // next is the first row that is not resolved
+	position         int64 // where the stream is once row next-1 is passed
 }
 
 func newTracker() *tracker {
@@ -38,7 +39,7 @@ func (t *tracker) add(f *inflight, now time.Time) {
 	f.since = now
 	f.runs = make([]pendingRun, len(f.batch.Runs))
 	for i, r := range f.batch.Runs {
-		f.runs[i] = pendingRun{batch: f, first: r.First, next: r.First, end: r.First + r.Count}
+		f.runs[i] = pendingRun{stream: r.Stream, first: r.First, next: r.First, end: r.First + r.Count}
 		t.streams[r.Stream] = append(t.streams[r.Stream], &f.runs[i])
 	}
 	f.unresolved = f.batch.Rows()
@@ -84,15 +85,18 @@ func (t *tracker) advance(f *inflight, run int) {
 	for r.next < r.end && f.isResolved(r.next) {
 		r.next++
 	}
-	stream := f.batch.Runs[run].Stream
-	queue := t.streams[stream]
-	if r.next == before || queue[0] != r {
+	queue := t.streams[r.stream]
+	if r.next == before {
+		return
+	}
+	r.position = f.batch.Ends[r.next-1]
+	if queue[0] != r {
 		return
 	}
 	var position int64
 	for len(queue) > 0 && queue[0].next > queue[0].first {
 		head := queue[0]
-		position = head.batch.batch.Ends[head.next-1]
+		position = head.position
 		if head.next < head.end {
 			break
 		}
@@ -100,11 +104,11 @@ func (t *tracker) advance(f *inflight, run int) {
 		queue = queue[1:]
 	}
 	if len(queue) == 0 {
-		delete(t.streams, stream)
+		delete(t.streams, r.stream)
 	} else {
-		t.streams[stream] = queue
+		t.streams[r.stream] = queue
 	}
-	stream.Delivered(position)
+	r.stream.Delivered(position)
 }
 
 // state returns the rows in flight and the age of the oldest, zero when there is none.

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -328,7 +329,7 @@ func TestSendEndsWithItsContext(t *testing.T) {
 	if err := c.Send(ctx, newBatch("never", text("x")), []uint32{0}, o); err != context.Canceled {
 		t.Errorf("got %v", err)
 	}
-	if o.left != 1 {
+	if o.unresolved() != 1 {
 		t.Error("a row is resolved that was not sent")
 	}
 }
@@ -428,9 +429,11 @@ func TestSync(t *testing.T) {
 	b := startBroker(t, kfake.SeedTopics(2, "t"))
 	var c *Client
 	startProducer(t, testConfig(b), func(p *Producer) { c = p.Client("one", Sync) })
-	var largest int
+	var largest atomic.Int64
 	b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
-		largest = max(largest, len(producedValues(r.(*kmsg.ProduceRequest))))
+		if n := int64(len(producedValues(r.(*kmsg.ProduceRequest)))); n > largest.Load() {
+			largest.Store(n)
+		}
 		return true
 	}})
 	b.refuseBatches(kerr.InvalidRecord.Code, func(v string) bool { return v == "v-00007" })
@@ -447,8 +450,8 @@ func TestSync(t *testing.T) {
 	if len(o.refused) != 1 || o.refused[7].Code != "INVALID_RECORD" {
 		t.Errorf("refused: %v", o.refused)
 	}
-	if largest != 1 {
-		t.Errorf("a request held %d records", largest)
+	if largest.Load() != 1 {
+		t.Errorf("a request held %d records", largest.Load())
 	}
 	want := slices.DeleteFunc(numbered("v", 0, 100), func(v string) bool { return v == "v-00007" })
 	wantValues(t, "partition 1", values(consume(t, b, "t")[1]), want)
@@ -546,8 +549,8 @@ func TestShutdownWithTheBrokerDown(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("the end took %v", took)
 	}
-	if o.left != 1000 {
-		t.Errorf("%d of 1000 rows are resolved that no broker has", 1000-o.left)
+	if o.unresolved() != 1000 {
+		t.Errorf("%d of 1000 rows are resolved that no broker has", 1000-o.unresolved())
 	}
 	b.Close()
 	eventually(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() <= before+1 })
@@ -588,7 +591,7 @@ func TestATopicThatIsRefusedLeavesTheOthersAlone(t *testing.T) {
 	if hits := fault.Hits(); hits > 20 {
 		t.Errorf("the topic that is refused was tried %d times", hits)
 	}
-	if closed.left != 100 {
+	if closed.unresolved() != 100 {
 		t.Error("records are resolved that no broker has")
 	}
 	fault.Remove()

@@ -274,6 +274,12 @@ func (o *outcome) resolve(n int) {
 	}
 }
 
+func (o *outcome) unresolved() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.left
+}
+
 func (o *outcome) wait() {
 	o.t.Helper()
 	select {
