@@ -40,8 +40,9 @@ const (
 	// maxRegexSize bounds a compiled regular expression, in instructions.
 	maxRegexSize = 10_000
 	// costLimit bounds one evaluation of an expression with comprehensions, in
-	// CEL's units: about one per step and one per ten bytes of text looked at.
-	costLimit = 10_000_000
+	// CEL's units: about one per step and one per ten bytes of text looked at. It
+	// is reached within a second, well inside the time that a batch may take.
+	costLimit = 1_000_000
 	// interruptSteps is how many steps of a comprehension pass between looks at the context.
 	interruptSteps = 1_000
 )

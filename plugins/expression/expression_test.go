@@ -152,13 +152,9 @@ func TestLoopsEnd(t *testing.T) {
 	e := newEnvironment(t)
 	long := sdk.Fields{Value: bytes.Repeat([]byte("a "), 4000)}
 	p := compile(t, e, `value.split(' ').all(a, value.split(' ').all(b, value.split(' ').all(c, a + b + c != 'x')))`, cel.BoolType)
-	begin := time.Now()
 	_, err := p.Decide(context.Background(), NewRow(sdk.NewBatch(long)))
 	if err == nil || !strings.Contains(err.Error(), "cost limit") {
 		t.Errorf("without a limit of time: %v", err)
-	}
-	if took := time.Since(begin); took > 20*time.Second {
-		t.Errorf("the cost limit was reached after %s", took)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

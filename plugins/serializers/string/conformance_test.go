@@ -23,11 +23,13 @@ func TestConformance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, config := range []string{
+	for i, config := range []string{
 		`{}`,
 		`{"encoding": "utf-16be"}`,
 	} {
 		t.Run("in process", func(t *testing.T) { plugintest.Run(t, newString, config) })
-		t.Run("as a process", func(t *testing.T) { plugintest.RunProcess(t, binary, config) })
+		if i == 0 { // one configuration is enough to see the process at work
+			t.Run("as a process", func(t *testing.T) { plugintest.RunProcess(t, binary, config) })
+		}
 	}
 }
