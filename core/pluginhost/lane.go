@@ -62,7 +62,7 @@ type piece struct {
 	counts []topicCount // that the plugin must know before
 	last   bool         // the batch is done with this piece
 
-	attempt uint32 // times that it was sent before
+	sends uint32 // times that it was posted; only run writes it, and only before it posts
 }
 
 // feed makes a piece of each batch, decides what the host can decide alone, and

@@ -40,7 +40,7 @@ func (x *session) answer(ctx context.Context, frame *wire.ReplyFrame, ok bool) e
 func (x *session) streamEnd() error {
 	select {
 	case err := <-x.failed:
-		return x.split(err)
+		return err
 	default:
 		return brokenf(reasonStream, "the plugin ended the stream of lane %d", x.number)
 	}
@@ -58,7 +58,7 @@ func (x *session) awaitSent(ctx context.Context) error {
 				return err
 			}
 		case err := <-x.failed:
-			return x.split(err)
+			return err
 		case <-x.instance.broken:
 			return &retry{reason: "the process broke", now: true}
 		case <-ctx.Done():
@@ -149,7 +149,7 @@ func (x *session) windDown(ctx context.Context, why error) error {
 				return err
 			}
 		case err := <-x.failed:
-			return x.split(err)
+			return err
 		case <-x.instance.broken:
 			return &retry{reason: "the process broke", now: true}
 		case <-ctx.Done():
@@ -169,7 +169,8 @@ type oversized struct {
 func (e *oversized) Error() string { return e.err.Error() }
 
 // split halves a piece that is too large, so that it comes again in two frames;
-// a single record that is too large is that record's error. Any other error passes.
+// a single record that is too large is that record's error. Any other error
+// passes. The session's goroutines have ended.
 func (x *session) split(err error) error {
 	var large *oversized
 	if !errors.As(err, &large) {
@@ -189,7 +190,7 @@ func (x *session) split(err error) error {
 		// Rows may be the batch's own list of live rows, which replies change.
 		rows := slices.Clone(p.rows)
 		half := len(rows) / 2
-		first := &piece{batch: p.batch, rows: rows[:half:half], counts: p.counts, attempt: p.attempt}
+		first := &piece{batch: p.batch, rows: rows[:half:half], counts: p.counts, sends: p.sends}
 		p.rows = rows[half:]
 		x.pending = slices.Insert(x.pending, at, first)
 	case x.rules.Block:

@@ -77,14 +77,14 @@ func (l *lane) session(ctx context.Context, i *instance) error {
 	x.hangUp(ctx, err)
 	cancel()
 	both.Wait()
-	return err
+	return x.split(err) // not before: nobody encodes the pieces any more
 }
 
 // hangUp lets the plugin end its side of the stream, where there is nothing
 // wrong with it, so that it never sees two streams of one lane.
 func (x *session) hangUp(ctx context.Context, err error) {
-	var again *retry
-	if err != nil && (!errors.As(err, &again) || x.instance.isBroken()) {
+	var broken *brokenError
+	if errors.As(err, &broken) || x.instance.isBroken() {
 		return
 	}
 	timer := time.NewTimer(hangUpTime)
@@ -128,11 +128,10 @@ func (x *session) sendOne(ctx context.Context, encoder *wire.Encoder, p *piece) 
 			return brokenf(reasonStream, "%w", err)
 		}
 	}
-	frame, err := encoder.Encode(p.batch, p.rows, x.instance.reads, wire.Frame{Lane: x.number, Attempt: p.attempt, Timeout: limit})
+	frame, err := encoder.Encode(p.batch, p.rows, x.instance.reads, wire.Frame{Lane: x.number, Attempt: p.sends - 1, Timeout: limit})
 	if err != nil {
 		return &oversized{piece: p, err: err}
 	}
-	p.attempt++
 	if err := x.stream.SendMsg(frame); err != nil && !errors.Is(err, io.EOF) { // end of file: the receiver gets the reason
 		return brokenf(reasonStream, "send a batch: %w", err)
 	}
@@ -209,7 +208,7 @@ func (x *session) run(ctx context.Context) error {
 		case <-canary.C:
 			x.probe()
 		case err := <-x.failed:
-			return x.split(err)
+			return err
 		case <-x.instance.broken:
 			return &retry{reason: "the process broke", now: true}
 		case <-ctx.Done():
@@ -286,6 +285,7 @@ func (x *session) post(e expectation) {
 		x.instance.busyLanes.Add(1)
 		x.restartClock()
 	}
+	e.piece.sends++
 	x.frames <- e.piece
 }
 
