@@ -80,7 +80,7 @@ func (d *discoverer) run(ctx context.Context) error {
 		begin := d.source.config.Now()
 		if once && d.scanned {
 			for _, f := range d.tracked {
-				d.look(f, nil, begin)
+				d.look(f, begin)
 			}
 		} else {
 			d.poll(begin)
@@ -138,7 +138,7 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 		return d.hints.forget(event.Name) || f != nil
 	}
 	if f != nil {
-		d.look(f, nil, now)
+		d.look(f, now)
 	}
 	if !event.Has(fsnotify.Create) {
 		return false
@@ -157,11 +157,11 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 
 // poll scans once and takes the consequences.
 func (d *discoverer) poll(now time.Time) {
-	s := d.source.walker.scan()
+	s := d.source.walker.scan(now)
 	var fresh []candidate
 	for in, c := range s.found {
 		if f := d.follows(in); f != nil {
-			d.named(f, c, now)
+			d.named(f, &c, now)
 		} else {
 			fresh = append(fresh, c)
 		}
@@ -208,8 +208,8 @@ func (d *discoverer) measure(now time.Time) {
 }
 
 // look notices the file if there may be something to read.
-func (d *discoverer) look(f *file, quick *look, now time.Time) {
-	ready, err := f.observe(quick, now)
+func (d *discoverer) look(f *file, now time.Time) {
+	ready, err := f.observe(now)
 	if err != nil {
 		d.fail(f.name(), err, now)
 		return
@@ -220,22 +220,23 @@ func (d *discoverer) look(f *file, quick *look, now time.Time) {
 }
 
 // named handles a tracked file that a scan found.
-func (d *discoverer) named(f *file, c candidate, now time.Time) {
-	delete(d.failures, c.path)
-	if f.path != c.path || f.real != c.real() {
+func (d *discoverer) named(f *file, c *candidate, now time.Time) {
+	if f.path != c.path || f.real != c.real {
 		d.unname(f)
 		f.rename(c)
+		d.names[f.path], d.names[f.real] = f, f
 		d.source.log.Info("file was renamed: it is read on", "path", f.path)
 	}
-	f.found()
-	d.names[f.path], d.names[f.real] = f, f
-	d.look(f, &c.look, now)
-	d.finish(f, now)
+	d.look(f, now)
+	if f.rotated {
+		f.found()
+		d.finish(f, now)
+	}
 }
 
 // nameless handles a tracked file that a scan did not find.
 func (d *discoverer) nameless(f *file, s *scan, now time.Time) {
-	d.look(f, nil, now)
+	d.look(f, now)
 	if !s.complete(f.path) || !s.complete(f.real) {
 		return
 	}
@@ -396,7 +397,7 @@ func (d *discoverer) adopted(saved *state, id identity, verdict decision, path s
 func (d *discoverer) place(f *file, now time.Time) {
 	if before := d.names[f.path]; before != nil {
 		f.lane, f.after = before.lane, before
-		d.look(before, nil, now)
+		d.look(before, now)
 		d.inboxes[f.lane].notice(before)
 	} else {
 		f.lane = slices.Index(d.load, slices.Min(d.load))

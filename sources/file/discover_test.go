@@ -58,7 +58,7 @@ func TestGlobs(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			s := w.scan()
+			s := w.scan(time.Now())
 			for _, c := range s.found {
 				got = append(got, strings.TrimPrefix(c.path, dir+"/"))
 			}
@@ -190,6 +190,20 @@ func TestLinks(t *testing.T) {
 	if want := []string{"deep", "end", "end"}; !slices.Equal(got, want) {
 		t.Errorf("without following links: %q", got)
 	}
+}
+
+// TestHintsReachLinkedFiles has no poll after the first.
+func TestHintsReachLinkedFiles(t *testing.T) {
+	r := newRig(t, "links/*.log")
+	r.config.FollowSymlinks, r.config.SymlinkRoots, r.config.PollInterval = true, []string{r.path("real")}, time.Hour
+	r.must(os.Mkdir(r.path("links"), 0o700))
+	r.must(os.Mkdir(r.path("real"), 0o700))
+	r.write("real/0", "one\n")
+	r.must(os.Symlink("../real/0", r.path("links/a.log")))
+	r.start()
+	r.expect("one")
+	r.write("real/0", "two\n")
+	r.expect("one", "two")
 }
 
 func TestLinkThatMovesOn(t *testing.T) {
@@ -393,8 +407,20 @@ func TestWatchLimitsAreOneWarning(t *testing.T) {
 	h := &hints{log: slog.New(logged), now: time.Now}
 	h.start()
 	defer h.close()
-	h.watch([]string{"/nonexistent/a", "/nonexistent/b", t.TempDir()})
-	h.watch([]string{"/nonexistent/a", "/nonexistent/c"})
+	tooLong := "/" + strings.Repeat("x", 300)
+	set := func(dirs ...string) map[string]struct{} {
+		s := make(map[string]struct{})
+		for _, dir := range dirs {
+			s[dir] = struct{}{}
+		}
+		return s
+	}
+	h.watch(set("/nonexistent"))
+	if n := logged.count(slog.LevelWarn); n != 0 {
+		t.Errorf("%d warnings for a folder that does not exist yet", n)
+	}
+	h.watch(set(tooLong+"1", tooLong+"2", t.TempDir()))
+	h.watch(set(tooLong+"1", tooLong+"3"))
 	if n := logged.count(slog.LevelWarn); n != 1 {
 		t.Errorf("%d warnings", n)
 	}

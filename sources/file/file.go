@@ -62,7 +62,7 @@ type file struct {
 	limit     int64    // read no further
 	lost      int64    // bytes that left the file unread before the tailer saw that it was truncated
 	truncated bool     // seen by the discoverer, not yet by the tailer
-	rotated   bool     // it lost the name under which it was found
+	rotated   bool     // it lost the name under which it was found; written by the discoverer
 	final     bool     // nobody writes to it any more: a line without end is complete
 	last      *state   // not nil: all is delivered, this is its last state, and the tailer may close it
 	closed    bool
@@ -90,7 +90,7 @@ func newFile(handle *os.File, id identity, c candidate, host string, position in
 		average:  firstAverage,
 		handle:   handle,
 		path:     c.path,
-		real:     c.real(),
+		real:     c.real,
 		cursor:   position,
 		scanned:  position,
 		size:     max(position, c.look.size),
@@ -113,27 +113,21 @@ func (f *file) loadTail() error {
 	return readFull(f.fd, f.tail, f.cursor-int64(len(f.tail)))
 }
 
-// observe reports whether there may be something to read. quick is a look made by
-// name, nil if there is none; when it differs from the last, the descriptor is
-// asked, in order with what the tailer does. What a truncation took away unread is
-// added up here, since the tailer may be waiting for its lane.
-func (f *file) observe(quick *look, now time.Time) (ready bool, err error) {
-	same := quick != nil && quick.size == f.seen.size && quick.modified == f.seen.modified
+// observe reports whether there may be something to read. What a truncation took
+// away unread is added up here, since the tailer may be waiting for its lane.
+func (f *file) observe(now time.Time) (ready bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
 		return false, nil
 	}
-	differs := false
-	if !same {
-		l, err := lookAt(f.fd)
-		if err != nil {
-			return false, err
-		}
-		differs = l.size != f.seen.size || l.modified != f.seen.modified
-		f.seen = l
-		f.measureLocked(l.size)
+	l, err := lookAt(f.fd)
+	if err != nil {
+		return false, err
 	}
+	differs := l.size != f.seen.size || l.modified != f.seen.modified
+	f.seen = l
+	f.measureLocked(l.size)
 	if differs {
 		f.changed = now
 		f.final = false // what is written after all may be part of a line
@@ -216,10 +210,10 @@ func (f *file) status() FileStatus {
 }
 
 // rename gives the file the name under which it was found.
-func (f *file) rename(c candidate) {
+func (f *file) rename(c *candidate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.path, f.real = c.path, c.real()
+	f.path, f.real = c.path, c.real
 	f.rotated = true
 }
 

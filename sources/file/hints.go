@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -47,29 +48,27 @@ func (h *hints) channels() (<-chan fsnotify.Event, <-chan error) {
 	return h.watcher.Events, h.watcher.Errors
 }
 
-// watch makes dirs the watched folders.
-func (h *hints) watch(dirs []string) {
+// watch makes dirs the watched folders. One that does not exist is left for later.
+func (h *hints) watch(dirs map[string]struct{}) {
 	if h.watcher == nil {
 		return
 	}
-	wanted := make(map[string]bool, len(dirs))
-	for _, dir := range dirs {
-		wanted[dir] = true
+	for dir := range dirs {
 		if _, asked := h.dirs[dir]; asked {
 			continue
 		}
 		err := h.watcher.Add(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		h.dirs[dir] = err == nil
 		if err != nil {
 			h.warn(err)
 		}
 	}
-	for dir, watched := range h.dirs {
-		if !wanted[dir] {
-			delete(h.dirs, dir)
-			if watched {
-				_ = h.watcher.Remove(dir) // fails when the folder is gone, as it should be
-			}
+	for dir := range h.dirs {
+		if _, wanted := dirs[dir]; !wanted {
+			h.forget(dir)
 		}
 	}
 }
@@ -81,7 +80,7 @@ func (h *hints) forget(name string) bool {
 	if asked {
 		delete(h.dirs, name)
 		if watched {
-			_ = h.watcher.Remove(name) // the watcher may have noticed before
+			_ = h.watcher.Remove(name) // fails when the watcher has noticed before
 		}
 	}
 	return asked

@@ -13,8 +13,8 @@ import (
 // sweepInterval is how often positions without a tracked file are looked after.
 const sweepInterval = time.Minute
 
-// listing is what a folder holds, for files that may have been renamed in it.
-type listing struct {
+// census is what a folder holds, for files that may have been renamed in it.
+type census struct {
 	known  bool   // the names are complete
 	device uint64 // of the folder, or of what is left of the way to it
 	names  map[inode]string
@@ -22,31 +22,31 @@ type listing struct {
 
 // sweep looks for the files of saved positions that no pattern finds. A file that
 // was renamed in its folder while it was not followed is read on; a position is
-// given up only when a complete listing proves that the file is gone.
+// given up only when a complete census of its folder proves that the file is gone.
 func (d *discoverer) sweep(s *scan, now time.Time) {
 	if d.scanned && now.Sub(d.swept) < sweepInterval {
 		return
 	}
 	d.swept = now
-	listings := make(map[string]listing)
+	taken := make(map[string]census)
 	for in, states := range d.orphans {
 		if _, found := s.found[in]; found {
 			continue // about to be adopted
 		}
 		for _, saved := range states {
 			dir := filepath.Dir(saved.real)
-			l, listed := listings[dir]
-			if !listed {
-				l = list(dir)
-				listings[dir] = l
+			l, known := taken[dir]
+			if !known {
+				l = takeCensus(dir)
+				taken[dir] = l
 			}
 			d.search(saved, dir, l, now)
 		}
 	}
 }
 
-// search takes the consequences of a listing for one saved position.
-func (d *discoverer) search(saved *state, dir string, l listing, now time.Time) {
+// search takes the consequences of a census for one saved position.
+func (d *discoverer) search(saved *state, dir string, l census, now time.Time) {
 	if !l.known || l.device != saved.identity.device {
 		return // unreadable, or another filesystem is mounted there
 	}
@@ -83,13 +83,13 @@ func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
 			return
 		}
 	}
-	c := candidate{path: saved.path, root: dir, relative: name, look: l}
+	c := candidate{path: saved.path, real: filepath.Join(dir, name), root: dir, relative: name, look: l}
 	var f *file
 	if err == nil {
 		f, err = d.begin(handle, c, false)
 	}
 	if err != nil {
-		d.fail(c.real(), err, now)
+		d.fail(c.real, err, now)
 	}
 	if f == nil {
 		handle.Close()
@@ -126,12 +126,12 @@ func (d *discoverer) vanished(saved *state) {
 	d.source.settle(saved.identity, nil)
 }
 
-// list reads a folder, or finds out that it does not exist: then the device is
+// takeCensus reads a folder, or finds out that it does not exist: then the device is
 // that of the nearest folder above it, so that a missing mount proves nothing.
-func list(dir string) listing {
+func takeCensus(dir string) census {
 	var stat unix.Stat_t
 	entries, err := readDirectory(dir, &stat)
-	l := listing{known: true, device: uint64(stat.Dev), names: make(map[inode]string, len(entries))}
+	l := census{known: true, device: uint64(stat.Dev), names: make(map[inode]string, len(entries))}
 	for errors.Is(err, fs.ErrNotExist) && dir != "/" {
 		dir = filepath.Dir(dir)
 		if err = unix.Stat(dir, &stat); err == nil {

@@ -7,13 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
 	"golang.org/x/sys/unix"
 )
-
-// maxLinkDepth bounds directories nested by links, beside the check for cycles.
-const maxLinkDepth = 64
 
 // pattern is one include glob, split at its first wildcard.
 type pattern struct {
@@ -54,17 +52,16 @@ func cleanGlob(glob string) string {
 // candidate is a file found under a name that include matches.
 type candidate struct {
 	path     string // as matched
+	real     string // what path resolves to
 	root     string // a folder that contains real, without links below it
 	relative string // real, from root
-	look     look
+	look     look   // beyond the inode, perhaps of an earlier scan
 }
-
-func (c *candidate) real() string { return filepath.Join(c.root, c.relative) }
 
 // scan is what one walk over all patterns found.
 type scan struct {
 	found  map[inode]candidate // one name for each inode
-	dirs   []string            // every directory that was listed
+	dirs   map[string]struct{} // folders in which something may happen
 	failed map[string]error    // files and folders of which not all is known
 }
 
@@ -78,13 +75,14 @@ func (s *scan) complete(path string) bool {
 	return true
 }
 
-// walker finds the files that the patterns name. It holds no state between scans.
+// walker finds the files that the patterns name. It is used by one goroutine.
 type walker struct {
 	include []pattern
 	exclude []string
 	follow  bool               // links into roots
 	roots   []string           // further folders that a link may point into
 	known   func(inode) string // the name by which an inode is tracked; "" if it is not
+	kept    listings           // of the last scan
 }
 
 func newWalker(include, exclude []string, follow bool, roots []string) (*walker, error) {
@@ -128,28 +126,20 @@ func (w *walker) excluded(path string) bool {
 }
 
 // scan walks all patterns. Errors make it incomplete and end nothing.
-func (w *walker) scan() *scan {
-	s := &scan{found: make(map[inode]candidate), failed: make(map[string]error)}
-	listed := make(map[string]bool)
+func (w *walker) scan(now time.Time) *scan {
+	kept := w.kept.next(now)
+	s := &scan{found: make(map[inode]candidate), dirs: make(map[string]struct{}), failed: make(map[string]error)}
 	for i := range w.include {
 		p := &w.include[i]
 		if p.plain != "" {
 			w.consider(s, p.root, p.root, p.plain)
-			if !listed[p.root] {
-				listed[p.root] = true
-				s.dirs = append(s.dirs, p.root)
-			}
+			s.dirs[p.root] = struct{}{}
 			continue
 		}
-		d := descent{walker: w, scan: s, pattern: p}
-		d.list(p.root, p.root, p.root, 1)
-		for _, dir := range d.dirs {
-			if !listed[dir] {
-				listed[dir] = true
-				s.dirs = append(s.dirs, dir)
-			}
-		}
+		d := descent{walker: w, scan: s, pattern: p, now: now, kept: kept}
+		d.walk(folder{path: p.root, real: p.root, root: p.root, depth: 1})
 	}
+	w.kept = kept
 	return s
 }
 
@@ -172,6 +162,9 @@ func (w *walker) consider(s *scan, root, realDir, path string) {
 func (w *walker) add(s *scan, c candidate) {
 	if _, twice := s.found[c.look.inode]; !twice || w.known(c.look.inode) == c.path {
 		s.found[c.look.inode] = c
+	}
+	if c.real != c.path {
+		s.dirs[filepath.Dir(c.real)] = struct{}{}
 	}
 }
 
@@ -205,7 +198,7 @@ func (w *walker) inspect(root, real, path string) (*candidate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &candidate{path: path, root: root, relative: relative, look: l}, nil
+	return &candidate{path: path, real: real, root: root, relative: relative, look: l}, nil
 }
 
 // inspectCreated returns the candidate that was just created at path, nil if it is
@@ -237,97 +230,4 @@ func (w *walker) resolve(path string) (target, root string, err error) {
 		}
 	}
 	return "", "", nil
-}
-
-// descent is the walk over the directories of one pattern.
-type descent struct {
-	*walker
-	scan    *scan
-	pattern *pattern
-	dirs    []string
-	chain   []inode // directories from the root to here, against cycles of links
-}
-
-// list reads the directory path, which really is at real below root, at depth
-// components below the pattern's root.
-func (d *descent) list(path, real, root string, depth int) {
-	var stat unix.Stat_t
-	entries, err := readDirectory(real, &stat)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	d.dirs = append(d.dirs, real)
-	if err != nil {
-		d.scan.failed[path] = err
-	}
-	here := lookOf(&stat).inode
-	for _, above := range d.chain {
-		if above == here {
-			return
-		}
-	}
-	if len(d.chain) > maxLinkDepth {
-		return
-	}
-	d.chain = append(d.chain, here)
-	defer func() { d.chain = d.chain[:len(d.chain)-1] }()
-	for _, entry := range entries {
-		d.entry(entry, filepath.Join(path, entry.Name()), real, root, depth)
-	}
-}
-
-func (d *descent) entry(entry fs.DirEntry, path, realDir, root string, depth int) {
-	deeper := d.pattern.depth < 0 || depth < d.pattern.depth
-	real := filepath.Join(realDir, entry.Name())
-	switch {
-	case entry.IsDir():
-		if deeper && !d.pruned(path) {
-			d.list(path, real, root, depth+1)
-		}
-	case entry.Type()&fs.ModeSymlink != 0:
-		if d.follow && deeper && !d.pruned(path) {
-			target, targetRoot, err := d.resolve(real)
-			if info, statErr := os.Lstat(target); err == nil && statErr == nil && info.IsDir() {
-				if targetRoot != "" {
-					d.list(path, target, targetRoot, depth+1)
-				}
-				return
-			}
-		}
-		fallthrough
-	case entry.Type().IsRegular():
-		if ok, _ := doublestar.PathMatch(d.pattern.glob, path); ok {
-			d.consider(d.scan, root, realDir, path)
-		}
-	}
-}
-
-// pruned reports that nothing below the directory can be read: all of it is excluded.
-func (d *descent) pruned(dir string) bool {
-	for _, glob := range d.exclude {
-		subject := dir
-		if !filepath.IsAbs(glob) {
-			subject = strings.TrimPrefix(dir, "/")
-		}
-		if strings.HasSuffix(glob, "/**") {
-			if ok, _ := doublestar.PathMatch(glob, subject); ok {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// readDirectory lists dir, in no order, and stats it by the same handle. An
-// error may come with part of the entries.
-func readDirectory(dir string, stat *unix.Stat_t) ([]fs.DirEntry, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if err := unix.Fstat(int(f.Fd()), stat); err != nil {
-		return nil, err
-	}
-	return f.ReadDir(-1)
 }
