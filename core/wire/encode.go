@@ -55,7 +55,7 @@ func (e *Encoder) Encode(b *record.Batch, rows []uint32, columns ColumnSet, f Fr
 	m.Reset()
 	m.Id, m.Count = b.ID, uint32(len(rows))
 	m.Attempt, m.Lane = f.Attempt, f.Lane
-	m.TimeoutMs = uint32(min(f.Timeout.Milliseconds(), math.MaxUint32))
+	m.TimeoutMs = uint32(min(max(f.Timeout.Milliseconds(), 0), math.MaxUint32))
 	if len(rows) == 0 {
 		return m, nil
 	}

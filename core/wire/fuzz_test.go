@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"google.golang.org/grpc/mem"
+
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/core/wire"
 	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
@@ -19,9 +21,10 @@ func FuzzApplyReply(f *testing.F) {
 		}
 		f.Add(encoded, uint8(wire.WritableColumns), true)
 	}
+	codec := wire.NewCodec(wire.NewBufferPool())
+	var frame wire.ReplyFrame
 	f.Fuzz(func(t *testing.T, encoded []byte, writes uint8, loose bool) {
-		var reply wirev1.Reply
-		if reply.UnmarshalVT(encoded) != nil {
+		if codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(encoded)}, &frame) != nil {
 			return
 		}
 		b, sent := threeRows()
@@ -29,7 +32,7 @@ func FuzzApplyReply(f *testing.F) {
 		rules := wire.Rules{
 			Stage: "s", Writes: wire.ColumnSet(writes), MayDrop: loose, AllowObjects: loose, Pass: !loose, MaxRecord: 100,
 		}
-		outcome, err := wire.ApplyReply(b, sent, &reply, rules)
+		outcome, err := wire.ApplyReply(b, sent, &frame.Reply, rules)
 		after := show(b) // reads every row
 		if err != nil {
 			if after != before {
@@ -101,13 +104,14 @@ func FuzzDecodeBatch(f *testing.F) {
 		}
 		f.Add(encoded)
 	}
+	codec := wire.NewCodec(wire.NewBufferPool())
+	var frame wire.BatchFrame
+	var view wire.View
 	f.Fuzz(func(t *testing.T, encoded []byte) {
-		var m wirev1.Batch
-		if m.UnmarshalVT(encoded) != nil {
+		if codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(encoded)}, &frame) != nil {
 			return
 		}
-		var view wire.View
-		if view.Decode(&m) != nil {
+		if view.Decode(&frame.Batch) != nil {
 			if view.Count() != 0 {
 				t.Fatal("a frame that was refused is shown")
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -76,9 +78,22 @@ func (l *lane) answer(ctx context.Context) (*wirev1.Reply, error) {
 		return l.retryLater(m, retry), nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, asStatus(err)
 	}
 	return b.reply.Build(m.Id), nil
+}
+
+// maxErrorText bounds the text of a plugin's error: it travels in a header of
+// HTTP/2, which the agent limits.
+const maxErrorText = 8 << 10
+
+// asStatus makes the plugin's error the end of the stream.
+func asStatus(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	text := err.Error()
+	return status.Error(codes.Unknown, strings.ToValidUTF8(text[:min(len(text), maxErrorText)], "?"))
 }
 
 // call needs the server's turn.
@@ -109,6 +124,6 @@ func (b *Batch) refuseObjects() {
 func (l *lane) retryLater(m *wirev1.Batch, why *retryError) *wirev1.Reply {
 	l.retry.Reset()
 	l.retry.Id, l.retry.Count = m.Id, m.Count
-	l.retry.RetryLater = &wirev1.RetryLater{Reason: why.Error(), AfterMs: uint32(why.after.Milliseconds())}
+	l.retry.RetryLater = &wirev1.RetryLater{Reason: why.Error(), AfterMs: uint32(min(max(why.after.Milliseconds(), 0), math.MaxUint32))}
 	return &l.retry
 }

@@ -2,13 +2,14 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -82,7 +83,7 @@ func (p *Program) kindName() string {
 	}
 }
 
-func (p *Program) printDescription(out, errors io.Writer) int {
+func (p *Program) printDescription(out, problems io.Writer) int {
 	description, err := p.describe()
 	if err == nil {
 		var encoded []byte
@@ -93,7 +94,7 @@ func (p *Program) printDescription(out, errors io.Writer) int {
 		}
 	}
 	if err != nil {
-		fmt.Fprintf(errors, "describe %s: %v\n", p.name, err)
+		fmt.Fprintf(problems, "describe %s: %v\n", p.name, err)
 		return exitFailed
 	}
 	return exitDone
@@ -132,6 +133,9 @@ func (p *Program) serve() int {
 			Name: p.name, Level: hclog.LevelFromString(level.String()), Output: os.Stderr, JSONFormat: true,
 		}),
 	})
+	if proc.broken.Load() {
+		return exitBroken
+	}
 	return exitDone
 }
 
@@ -140,6 +144,7 @@ type process struct {
 	program *Program
 	server  *server
 	grpc    *grpc.Server // made once, before the first connection
+	broken  atomic.Bool  // the process ends because a record's function panicked
 }
 
 func (p *process) newGRPCServer(options []grpc.ServerOption) *grpc.Server {
@@ -162,6 +167,7 @@ const lastWords = time.Second
 
 // endBroken ends the process once the last answers have left it.
 func (p *process) endBroken() {
+	p.broken.Store(true)
 	time.AfterFunc(lastWords, func() { os.Exit(exitBroken) })
 	p.grpc.GracefulStop()
 	os.Exit(exitBroken)
@@ -194,5 +200,5 @@ func (g grpcPlugin) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
 
 // GRPCClient is for hosts, which have their own.
 func (grpcPlugin) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn) (any, error) {
-	return nil, fmt.Errorf("%s is served, not called", strings.ToLower(wire.PluginName))
+	return nil, errors.ErrUnsupported
 }

@@ -148,7 +148,9 @@ func TestCanaryWaitsInTheQueueBehindTheBatch(t *testing.T) {
 }
 
 func TestErrorOfTheMethodEndsTheStream(t *testing.T) {
-	o := &observer{onSend: func(context.Context, *sdk.Batch) error { return errors.New("broken for good") }}
+	o := &observer{onSend: func(context.Context, *sdk.Batch) error {
+		return errors.New("broken for good \xff" + strings.Repeat("x", 1<<20))
+	}}
 	client := serve(t, observing(o), sdk.RegisterOptions{})
 	configure(t, client, &wirev1.ConfigureRequest{})
 	if _, err := exchange(t, openLane(t, client), 1, "a"); err == nil || !strings.Contains(err.Error(), "broken for good") {
