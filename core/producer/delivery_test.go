@@ -280,6 +280,7 @@ func TestErrorsThatPass(t *testing.T) {
 		kerr.TopicAuthorizationFailed, kerr.OutOfOrderSequenceNumber, kerr.UnknownProducerID, kerr.InvalidProducerEpoch,
 	} {
 		t.Run(err.Message, func(t *testing.T) {
+			t.Parallel()
 			b, p, c := startAsync(t, 2)
 			fault := b.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "t", Partitions: []int32{1}, Err: err, Count: 3,
 				When: func(r kmsg.Request) bool { return slices.Contains(producedValues(r.(*kmsg.ProduceRequest)), "1-00150") }})
@@ -369,6 +370,7 @@ func TestOnlyTheGuiltyRecordIsRefused(t *testing.T) {
 	for name, poison := range tests {
 		for _, code := range []int16{kerr.InvalidRecord.Code, kerr.MessageTooLarge.Code} {
 			t.Run(fmt.Sprintf("%s, code %d", name, code), func(t *testing.T) {
+				t.Parallel()
 				b, p, c := startAsync(t, 3)
 				guilty := map[string]bool{}
 				for _, s := range poison {
