@@ -15,11 +15,11 @@ import (
 // that sound like a secret, of every unknown name in a tls or sasl block, and
 // of a plugin's environment. It works on tokens, so it holds where a name is
 // misspelt. healed is the text without its errors of syntax: in the text itself
-// an open quote turns names into text and text into names. Where the two differ,
-// the rest of each line behind such a name is hidden as well.
-func hiddenSpans(text, healed []byte) []span {
+// an open quote turns names into text and text into names. In a broken text the
+// rest of each line behind such a name is hidden as well.
+func hiddenSpans(text, healed []byte, broken bool) []span {
 	spans := hiddenValues(text)
-	if !bytes.Equal(text, healed) {
+	if broken {
 		spans = slices.Concat(spans, hiddenValues(healed), hiddenLineEnds(text))
 	}
 	return merge(spans)
@@ -61,7 +61,7 @@ func afterSecretName(line []byte) int {
 			n = len(line) - i
 		}
 		word := strings.ToLower(string(line[i : i+n]))
-		if word == "env" || soundsSecret(word) {
+		if strings.HasPrefix(word, "env") || soundsSecret(word) {
 			return i + n
 		}
 		i += max(n, 1)
@@ -172,7 +172,7 @@ func (l *level) inside(opener hclsyntax.TokenType) concealment {
 	switch {
 	case l.conceal == hideAll:
 		return hideAll
-	case l.name == "env" && opener == hclsyntax.TokenOBrace:
+	case strings.HasPrefix(l.name, "env") && opener == hclsyntax.TokenOBrace:
 		return hideValues
 	case opener == hclsyntax.TokenOBrace && (l.name == "tls" || l.name == "sasl"):
 		return hideUnknown

@@ -37,7 +37,7 @@ func (d *decoder) parse(name string, pipes bool) (parsedFile, bool) {
 		return parsedFile{}, false
 	}
 	body, healed, problems, broken := parseAll(name, text)
-	src.hidden = hiddenSpans(text, healed)
+	src.hidden = hiddenSpans(text, healed, len(problems) > 0)
 	d.partial = d.partial || len(problems) > 0
 	d.fromHCL(problems, src)
 	return parsedFile{source: src, body: body, broken: broken}, body != nil

@@ -63,6 +63,19 @@ func (p Place) diagnostic(severity Severity, message, hint string) Diagnostic {
 	return d
 }
 
+// secrets returns the secrets that the place overlaps or touches.
+func (p Place) secrets() []string {
+	var texts []string
+	for _, s := range p.source.hidden {
+		if !s.comment && s.start <= p.at.End.Byte && s.end >= p.at.Start.Byte {
+			texts = append(texts, string(p.source.text[s.start:s.end]))
+		}
+	}
+	return texts
+}
+
+func (p Place) holdsSecret() bool { return len(p.secrets()) > 0 }
+
 // unlessSecret returns a text of hcl's, or nothing where it shares a word with a
 // secret that the place overlaps.
 func (p Place) unlessSecret(text string) string {
@@ -70,14 +83,9 @@ func (p Place) unlessSecret(text string) string {
 		return strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 	}
 	said := words(text)
-	for _, s := range p.source.hidden {
-		if s.comment || s.start > p.at.End.Byte || s.end < p.at.Start.Byte {
-			continue
-		}
-		for _, word := range words(string(p.source.text[s.start:s.end])) {
-			if slices.Contains(said, word) {
-				return ""
-			}
+	for _, secret := range p.secrets() {
+		if slices.ContainsFunc(words(secret), func(word string) bool { return slices.Contains(said, word) }) {
+			return ""
 		}
 	}
 	return text

@@ -29,15 +29,21 @@ type value struct {
 // itself and returns false.
 type parser[T any] func(v value) (T, bool)
 
-// fail reports an error at the value; the message begins with its name.
+// fail reports an error at the value; the message begins with its name. What it
+// says of the value is left out where that has swallowed a secret, as behind an
+// open quote or heredoc.
 func (v value) fail(hint, format string, args ...any) {
-	v.decoder.errorAt(v.place, hint, "%s", v.name+" "+fmt.Sprintf(format, args...))
+	message := fmt.Sprintf(format, args...)
+	if v.place.holdsSecret() {
+		message = "has a wrong value, which is not shown as it holds a secret"
+	}
+	v.decoder.errorAt(v.place, hint, "%s", v.name+" "+message)
 }
 
 // wrongType reports that the value is not what is wanted.
 func (v value) wrongType(wanted, hint string) {
 	plain, _ := v.UnmarkDeep()
-	v.fail(hint, "must be %s, not %s", wanted, friendly(plain.Type()))
+	v.decoder.errorAt(v.place, hint, "%s must be %s, not %s", v.name, wanted, friendly(plain.Type()))
 }
 
 func friendly(t cty.Type) string {
