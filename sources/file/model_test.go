@@ -33,12 +33,14 @@ func TestModel(t *testing.T) {
 			"rename":       func(*rapid.T) { m.rotate("r%d.log") },
 			"truncate":     func(*rapid.T) { m.truncate() },
 			"delete":       func(*rapid.T) { m.remove() },
-			"poll":         func(*rapid.T) { m.poll() },
-			"read":         func(*rapid.T) { m.read() },
-			"read again":   func(*rapid.T) { m.read() },
-			"deliver":      func(*rapid.T) { m.deliver(rapid.IntRange(1, 10).Draw(rt, "records")) },
-			"commit":       func(*rapid.T) { m.commit() },
-			"crash":        func(*rapid.T) { m.crash() },
+			"poll": func(*rapid.T) {
+				m.poll(rapid.SampledFrom([]time.Duration{time.Second, 4 * time.Second, time.Minute}).Draw(rt, "pause"))
+			},
+			"read":       func(*rapid.T) { m.read() },
+			"read again": func(*rapid.T) { m.read() },
+			"deliver":    func(*rapid.T) { m.deliver(rapid.IntRange(1, 10).Draw(rt, "records")) },
+			"commit":     func(*rapid.T) { m.commit() },
+			"crash":      func(*rapid.T) { m.crash() },
 		})
 		m.quiesce()
 		m.account()
@@ -244,8 +246,8 @@ func (m *model) isSaved(b *body) bool {
 	return ok && m.positions[m.source.key(id)] != nil
 }
 
-func (m *model) poll() {
-	m.clock = m.clock.Add(2 * time.Minute)
+func (m *model) poll(after time.Duration) {
+	m.clock = m.clock.Add(after)
 	m.discoverer.poll(m.clock)
 }
 
@@ -305,7 +307,7 @@ func (m *model) crash() {
 
 func (m *model) quiesce() {
 	for range 4 {
-		m.poll()
+		m.poll(time.Minute)
 		for m.tailer.take(); m.tailer.ready.len() > 0; m.tailer.take() {
 			m.read()
 		}
@@ -313,7 +315,7 @@ func (m *model) quiesce() {
 	}
 	m.commit()
 	for range 2 {
-		m.poll()
+		m.poll(time.Minute)
 		m.read()
 	}
 	m.commit()

@@ -61,35 +61,22 @@ func (d *discoverer) search(saved *state, dir string, l census, now time.Time) {
 	// opened: its position is kept.
 }
 
-// readOn follows a renamed file if there is something left to read in it.
+// readOn follows a renamed file if there is something left to read in it. At a
+// start nothing but its content says so, since it may have been rewritten.
 func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
-	info, err := os.Lstat(filepath.Join(dir, name))
-	if err != nil || info.Size() == saved.position {
+	path := filepath.Join(dir, name)
+	info, err := os.Lstat(path)
+	if err != nil || d.scanned && info.Size() == saved.position {
 		return
 	}
 	handle, err := openBeneath(dir, name)
 	if err != nil {
-		d.fail(filepath.Join(dir, name), err, now)
+		d.fail(path, err, now)
 		return
 	}
-	fd := int(handle.Fd())
-	l, err := lookAt(fd)
-	if err == nil {
-		id := identify(fd, l.inode)
-		var found evidence
-		if found, err = gather(handle, id, l.size, saved, false); err == nil && !decide(saved, found, false).resumed {
-			handle.Close()
-			d.giveUp(saved) // the name belongs to a file that no pattern names
-			return
-		}
-	}
-	c := candidate{path: saved.path, real: filepath.Join(dir, name), root: dir, relative: name, look: l}
-	var f *file
-	if err == nil {
-		f, err = d.begin(handle, c, false)
-	}
+	f, err := d.beginOrphan(handle, saved, candidate{path: saved.path, real: path, root: dir, relative: name})
 	if err != nil {
-		d.fail(c.real, err, now)
+		d.fail(path, err, now)
 	}
 	if f == nil {
 		handle.Close()
@@ -98,6 +85,30 @@ func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
 	f.real = saved.real // a name that no pattern matches must not look like one that was left out
 	f.rotated = true
 	d.place(f, now)
+}
+
+// beginOrphan is begin for a file that no pattern names any more: nil also if all
+// of it is delivered, or if the name belongs to a file that was never followed.
+func (d *discoverer) beginOrphan(handle *os.File, saved *state, c candidate) (*file, error) {
+	fd := int(handle.Fd())
+	l, err := lookAt(fd)
+	if err != nil {
+		return nil, err
+	}
+	id := identify(fd, l.inode)
+	found, err := gather(handle, id, l.size, saved, false)
+	if err != nil {
+		return nil, err
+	}
+	resumed := decide(saved, found, false).resumed
+	switch {
+	case resumed && l.size == saved.position:
+		return nil, nil
+	case !resumed && (id != saved.identity || id.kind == generationNone):
+		d.giveUp(saved)
+		return nil, nil
+	}
+	return d.begin(handle, c, false)
 }
 
 // giveUp removes the position of a file that is proved gone.
