@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/barnabas-agent/barnabas/core/admin"
 	"github.com/barnabas-agent/barnabas/core/checkpoint"
 	"github.com/barnabas-agent/barnabas/core/config"
+	"github.com/barnabas-agent/barnabas/core/devbroker"
 	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/pipeline"
 	"github.com/barnabas-agent/barnabas/core/pluginhost"
@@ -44,17 +48,20 @@ type agent struct {
 	config  *config.Config
 	log     *slog.Logger
 	metrics *metric.Table
+	meter   *meter
 	started time.Time
-	once    bool // read what is there and end
+	flags   runFlags
+	streams streams
+	shown   *screen
 
 	closers   []func() // what assemble opened, in that order
 	store     *checkpoint.Store
-	host      *pluginhost.Host
+	server    *admin.Server
+	watch     *devbroker.Watch // nil without --dev
 	producers []*namedProducer
+	host      *pluginhost.Host
 	lines     []*line
 	positions *pipeline.Checkpointer
-	server    *admin.Server
-	meter     *meter
 	ready     readiness
 }
 
@@ -73,11 +80,13 @@ type line struct {
 }
 
 // assemble opens and starts everything but the flow of records. On an error
-// everything that was opened is closed.
-func assemble(ctx context.Context, c *config.Config, log *slog.Logger, once bool) (*agent, error) {
-	a := &agent{config: c, log: log, metrics: metric.New(), started: time.Now(), once: once}
+// everything that was opened is closed. What can't be shared with another agent
+// comes first, so that the second one ends at once.
+func assemble(ctx context.Context, c *config.Config, log *slog.Logger, f runFlags, s streams, shown *screen) (*agent, error) {
+	a := &agent{config: c, log: log, metrics: metric.New(), started: time.Now(), flags: f, streams: s, shown: shown}
+	a.meter = newMeter(a.metrics.Gatherer(), time.Now)
 	for _, open := range []func(context.Context) error{
-		a.openState, a.openProducers, a.openPlugins, a.openPipelines, a.openServer,
+		a.openState, a.openServer, a.openDevBroker, a.openPipelines,
 	} {
 		if err := open(ctx); err != nil {
 			a.close()
@@ -108,7 +117,7 @@ func (a *agent) opened(what string, closeIt func() error) {
 func (a *agent) openState(context.Context) error {
 	dir := a.config.Agent.DataDir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make data_dir: %w", err)
+		return fmt.Errorf("make data_dir: %w: name a folder that the agent's user may write to", err)
 	}
 	lock, err := checkpoint.LockDirectory(dir)
 	if err != nil {
@@ -123,18 +132,75 @@ func (a *agent) openState(context.Context) error {
 	return nil
 }
 
-func (a *agent) openProducers(context.Context) error {
+func (a *agent) openServer(ctx context.Context) error {
+	var err error
+	a.server, err = admin.Listen(ctx, admin.Config{
+		DataDir:    a.config.Agent.DataDir,
+		HTTPListen: a.config.Agent.HTTPListen,
+		Metrics:    a.metrics.Handler(),
+		Status:     a.status,
+		Ready:      a.reasons,
+		Healthy:    a.healthy,
+	}, a.log)
+	if err != nil {
+		return err
+	}
+	a.opened("server", func() error {
+		if err := a.server.Close(); !errors.Is(err, net.ErrClosed) { // which it is when it has run
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+// openPipelines opens producers, plugins and sources, and reports everything
+// that is wrong with them at once.
+func (a *agent) openPipelines(ctx context.Context) error {
+	var err error
+	a.host, err = openHost(a.log, a.metrics, a.config.Agent.DataDir)
+	if err != nil {
+		return err
+	}
+	a.opened("plugin host", a.host.Close)
+	if refused := a.openProducers(); len(refused) > 0 {
+		return show(append(refused, checkStages(ctx, a.host, a.config)...), a.streams.err)
+	}
+	for i := range a.config.Pipelines {
+		if err := a.openPipeline(&a.config.Pipelines[i]); err != nil {
+			return err
+		}
+	}
+	refused := a.startStages(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err() // what is refused now is refused because the agent is to stop
+	}
+	if err := show(refused, a.streams.err); err != nil {
+		return err
+	}
+	var sources []pipeline.Source
+	for _, l := range a.lines {
+		for _, s := range l.sources {
+			sources = append(sources, s)
+		}
+	}
+	a.positions = pipeline.NewCheckpointer(a.store, sources, a.metrics.CheckpointSeconds, a.log)
+	return nil
+}
+
+// openProducers makes the producers and returns what librdkafka refuses of their settings.
+func (a *agent) openProducers() config.Diagnostics {
 	var refused config.Diagnostics
 	for i := range a.config.Producers {
 		c := &a.config.Producers[i]
 		p, err := producer.New(producerConfig(c), a.metrics, a.log)
 		if err != nil {
-			refused = append(refused, c.Places.Block().Error(err.Error(), "librdkafka refuses the settings"))
+			refused = append(refused, settingsRefused(c, err))
 			continue
 		}
 		a.producers = append(a.producers, &namedProducer{name: c.Name, Producer: p})
 	}
-	return show(refused, os.Stderr)
+	return refused
 }
 
 // producer returns the producer of that name, which the configuration's check has found.
@@ -147,32 +213,8 @@ func (a *agent) producer(name string) *namedProducer {
 	panic("BUG: no producer " + name)
 }
 
-// openPlugins makes the pipelines' clients and starts their plugins, all at once.
-func (a *agent) openPlugins(ctx context.Context) error {
-	var err error
-	a.host, err = openHost(a.log, a.metrics, a.config.Agent.DataDir)
-	if err != nil {
-		return err
-	}
-	a.opened("plugin host", a.host.Close)
-	for i := range a.config.Pipelines {
-		c := &a.config.Pipelines[i]
-		l := &line{config: c}
-		client := a.producer(c.Producer).Client(c.Name, producer.SendMode(c.Send))
-		for _, s := range c.Stages() {
-			spec := pluginSpec(a.config, c, s)
-			spec.Topology = client
-			l.stages = append(l.stages, a.host.NewStage(spec))
-		}
-		if err := a.openPipeline(l, client); err != nil {
-			return err
-		}
-		a.lines = append(a.lines, l)
-	}
-	return show(a.startStages(ctx), os.Stderr)
-}
-
-// startStages starts every plugin and returns what is wrong with them, in the order of the configuration.
+// startStages starts every plugin, all at once, and returns what is wrong with
+// them, in the order of the configuration.
 func (a *agent) startStages(ctx context.Context) config.Diagnostics {
 	var starting sync.WaitGroup
 	errs := make([][]error, len(a.lines))
@@ -184,76 +226,60 @@ func (a *agent) startStages(ctx context.Context) config.Diagnostics {
 	}
 	starting.Wait()
 	var refused config.Diagnostics
+	var running []*pluginhost.Stage
 	for n, l := range a.lines {
 		for i, s := range l.config.Stages() {
 			if err := errs[n][i]; err != nil {
 				refused = append(refused, pluginDiagnostics(l.config, s, err)...)
 				continue
 			}
-			stage := l.stages[i]
-			a.opened("plugin "+s.Name, func() error {
-				ctx, cancel := context.WithTimeout(context.Background(), pluginCloseTime)
-				defer cancel()
-				return stage.Close(ctx)
-			})
+			running = append(running, l.stages[i])
 		}
 	}
+	a.opened("plugins", func() error { return closeStages(running) })
 	return refused
 }
 
+// closeStages ends plugins, all at once, by force where one takes too long.
+func closeStages(stages []*pluginhost.Stage) error {
+	ctx, cancel := context.WithTimeout(context.Background(), pluginCloseTime)
+	defer cancel()
+	var closing errgroup.Group
+	for _, s := range stages {
+		closing.Go(func() error { return s.Close(ctx) })
+	}
+	return closing.Wait()
+}
+
 // openPipeline puts a pipeline together.
-func (a *agent) openPipeline(l *line, client *producer.Client) error {
-	c := l.config
+func (a *agent) openPipeline(c *config.Pipeline) error {
+	l := &line{config: c}
+	client := a.producer(c.Producer).Client(c.Name, producer.SendMode(c.Send))
+	var stages []pipeline.Stage
+	for _, s := range c.Stages() {
+		spec := pluginSpec(a.config, c, s)
+		spec.Topology = client
+		stage := a.host.NewStage(spec)
+		l.stages, stages = append(l.stages, stage), append(stages, stage)
+	}
+	a.lines = append(a.lines, l)
+	var sources []pipeline.Source
 	for i := range c.Sources {
 		source, err := a.openSource(c, &c.Sources[i])
 		if err != nil {
 			return fmt.Errorf("pipeline %q, source %q: %w", c.Name, c.Sources[i].Name, err)
 		}
-		l.sources = append(l.sources, source)
+		l.sources, sources = append(l.sources, source), append(sources, source)
 	}
 	kept, err := quarantine.Open(quarantine.Dir(a.config.Agent.DataDir, c.Name), a.log)
 	if err != nil {
 		return fmt.Errorf("open the quarantine of pipeline %q: %w", c.Name, err)
 	}
 	a.opened("quarantine", kept.Close)
-	sources := make([]pipeline.Source, len(l.sources))
-	for i, s := range l.sources {
-		sources[i] = s
-	}
-	stages := make([]pipeline.Stage, len(l.stages))
-	for i, s := range l.stages {
-		stages[i] = s
-	}
 	lanes := min(runtime.GOMAXPROCS(0), mostLanes)
 	l.pipeline = pipeline.New(pipelineConfig(c, lanes), sources, stages, client,
 		quarantine.NewIntake(kept, c.Name, time.Now), a.metrics, a.log)
 	return nil
-}
-
-// openPipelines makes what spans all pipelines.
-func (a *agent) openPipelines(context.Context) error {
-	var sources []pipeline.Source
-	for _, l := range a.lines {
-		for _, s := range l.sources {
-			sources = append(sources, s)
-		}
-	}
-	a.positions = pipeline.NewCheckpointer(a.store, sources, a.metrics.CheckpointSeconds, a.log)
-	a.meter = newMeter(a.metrics.Gatherer(), time.Now)
-	return nil
-}
-
-func (a *agent) openServer(ctx context.Context) error {
-	var err error
-	a.server, err = admin.Listen(ctx, admin.Config{
-		DataDir:    a.config.Agent.DataDir,
-		HTTPListen: a.config.Agent.HTTPListen,
-		Metrics:    a.metrics.Handler(),
-		Status:     a.status,
-		Ready:      a.reasons,
-		Healthy:    a.healthy,
-	}, a.log)
-	return err
 }
 
 // openHost opens the plugin host. dataDir keeps descriptions and is not written to where it is empty.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -30,14 +32,15 @@ func newRoot(out, err io.Writer) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "barnabas",
 		Short:         "Files and sockets into Kafka, nothing lost, every record through your plugins",
+		Args:          cobra.ArbitraryArgs,
+		RunE:          noCommand,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetOut(out)
 	root.SetErr(err)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &refusal{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
-	})
+	root.SetFlagErrorFunc(wrongUsage)
+	root.SetHelpCommand(newHelpCommand(root))
 	root.AddCommand(
 		newRunCommand(s), newValidateCommand(s), newPluginCommand(s),
 		newStatusCommand(s), newQuarantineCommand(s), newVersionCommand(s),
@@ -58,30 +61,84 @@ func allCommands(c *cobra.Command) []*cobra.Command {
 	return all
 }
 
+// wrongUsage gives an error of the command line its exit code, and says where to read on.
+func wrongUsage(c *cobra.Command, err error) error {
+	return &refusal{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+}
+
 // usageArgs gives errors about arguments the exit code of wrong usage.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return &refusal{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+			return wrongUsage(c, err)
 		}
 		return nil
 	}
 }
 
+// arguments takes exactly the arguments of these names.
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < len(names) {
+			return fmt.Errorf("%s is missing", names[len(args)])
+		}
+		if len(args) > len(names) {
+			return fmt.Errorf("%q is one argument too many", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// announced are commands that later versions have, by the command that they belong to.
+func announced() map[string][]string {
+	return map[string][]string{
+		"barnabas":            {"test", "top", "tap", "files", "verify"},
+		"barnabas plugin":     {"new", "check", "bench"},
+		"barnabas quarantine": {"replay", "drop"},
+	}
+}
+
 // noCommand is what a command that only groups others answers.
 func noCommand(c *cobra.Command, args []string) error {
-	err := errors.New("a command is missing")
-	if len(args) > 0 {
-		err = fmt.Errorf("unknown command %q", args[0])
+	if len(args) == 0 {
+		c.SetOut(c.ErrOrStderr())
+		return errors.Join(c.Help(), wrongUsage(c, errors.New("a command is missing")))
 	}
-	return &refusal{code: exitUsage, err: fmt.Errorf("%w\nsee: %s --help", err, c.CommandPath())}
+	name := args[0]
+	if slices.Contains(announced()[c.CommandPath()], name) {
+		return wrongUsage(c, fmt.Errorf("%s %s is not available yet", c.CommandPath(), name))
+	}
+	text := fmt.Sprintf("there is no command %q", name)
+	c.SuggestionsMinimumDistance = 2
+	if similar := c.SuggestionsFor(name); len(similar) > 0 {
+		text += fmt.Sprintf(": did you mean %s?", strings.Join(similar, ", "))
+	}
+	return wrongUsage(c, errors.New(text))
+}
+
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err != nil {
+				return wrongUsage(root, err)
+			}
+			if len(rest) > 0 {
+				return noCommand(c, rest)
+			}
+			return c.Help()
+		},
+	}
 }
 
 func newVersionCommand(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print version, commit, Go, librdkafka and plugin protocol versions",
-		Args:  cobra.NoArgs,
+		Args:  arguments(),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintf(s.out, "barnabas %s\ncommit %s\n%s %s/%s\nlibrdkafka %s\nplugin protocol %d\n",
 				version, buildCommit(), runtime.Version(), runtime.GOOS, runtime.GOARCH, producer.LibraryVersion(), wire.ProtocolVersion)

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/term"
@@ -27,11 +30,28 @@ func loadConfig(path string, options config.Options, to io.Writer) (*config.Conf
 	return c, show(diagnostics, to)
 }
 
-// show writes diagnostics; the error is a refusal where one of them is an error.
+// consult reads the configuration for a command that wants to know where
+// something is. It says nothing unless the configuration can't be used.
+func consult(path string, to io.Writer) (*config.Config, error) {
+	var said bytes.Buffer
+	c, err := loadConfig(path, config.Options{AllowMissingCredentials: true, IgnoreSecurity: true}, &said)
+	if err != nil {
+		if _, failed := said.WriteTo(to); failed != nil {
+			return nil, failed
+		}
+	}
+	return c, err
+}
+
+// show writes diagnostics, in the order of files and lines; the error is a
+// refusal where one of them is an error.
 func show(diagnostics config.Diagnostics, to io.Writer) error {
 	if len(diagnostics) == 0 {
 		return nil
 	}
+	slices.SortStableFunc(diagnostics, func(a, b config.Diagnostic) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
 	if err := diagnostics.Write(to); err != nil {
 		return err
 	}

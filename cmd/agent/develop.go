@@ -2,10 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"github.com/barnabas-agent/barnabas/core/config"
 	"github.com/barnabas-agent/barnabas/core/devbroker"
@@ -14,45 +15,40 @@ import (
 // devPort is tried first, so that other tools find the broker where it was.
 const devPort = 9092
 
-// devBroker is the broker of `run --dev` and the display of what reaches it.
-type devBroker struct {
-	broker *devbroker.Broker
-	cancel context.CancelFunc
-	ended  chan struct{} // closed when the display has ended
+// openDevBroker starts the broker of `run --dev`, points the configuration at
+// it, and begins to watch what reaches it.
+func (a *agent) openDevBroker(ctx context.Context) error {
+	if !a.flags.dev {
+		return nil
+	}
+	dir := a.config.Agent.DataDir
+	broker, err := devbroker.Start(devbroker.Config{Dir: filepath.Join(dir, "broker"), Port: devPort, Topics: topics(a.config)}, a.log)
+	if err != nil {
+		return err
+	}
+	a.opened("embedded broker", func() error { broker.Close(); return nil })
+	a.config.UseDevBroker([]string{broker.Address()}, dir)
+	if a.watch, err = broker.NewWatch(ctx); err != nil {
+		return err
+	}
+	a.opened("watch", func() error { a.watch.Close(); return nil })
+	_, err = fmt.Fprintf(a.streams.out, "embedded broker on %s, all state in %s\n", broker.Address(), printable(dir))
+	return err
 }
 
-// startDevBroker starts the embedded broker, points the configuration at it and
-// shows every record that it holds from now on.
-func startDevBroker(ctx context.Context, c *config.Config, log *slog.Logger, s streams) (*devBroker, error) {
-	dir, err := filepath.Abs(devDataDir)
-	if err != nil {
-		return nil, err
+// showDelivered prints every record that reaches the embedded broker until ctx
+// ends. When nobody reads the output any more it stops the agent.
+func (a *agent) showDelivered(ctx context.Context, stop context.CancelCauseFunc) {
+	err := a.watch.Run(ctx, func(r devbroker.Record) error {
+		return a.shown.above(a.streams.out, delivered(r)+"\n")
+	})
+	switch {
+	case errors.Is(err, syscall.EPIPE):
+		a.log.Info("stopping: nobody reads the output any more")
+		stop(errStopped)
+	case err != nil:
+		a.log.Error("delivered records can't be shown", "error", err)
 	}
-	broker, err := devbroker.Start(devbroker.Config{Dir: filepath.Join(dir, "broker"), Port: devPort, Topics: topics(c)}, log)
-	if err != nil {
-		return nil, err
-	}
-	c.UseDevBroker([]string{broker.Address()}, dir)
-	log.Info("embedded broker", "bootstrap_servers", broker.Address(), "data_dir", dir)
-	ctx, cancel := context.WithCancel(ctx)
-	d := &devBroker{broker: broker, cancel: cancel, ended: make(chan struct{})}
-	go func() {
-		defer close(d.ended)
-		err := broker.Watch(ctx, func(r devbroker.Record) {
-			fmt.Fprintln(s.out, delivered(r))
-		})
-		if err != nil && ctx.Err() == nil {
-			log.Error("delivered records can't be shown", "error", err)
-		}
-	}()
-	return d, nil
-}
-
-// stop ends the display and the broker.
-func (d *devBroker) stop() {
-	d.cancel()
-	<-d.ended
-	d.broker.Close()
 }
 
 // delivered is how a record is shown: topic-partition@offset, key and value.
@@ -65,22 +61,6 @@ func delivered(r devbroker.Record) string {
 		return line + " (tombstone)"
 	}
 	return line + " " + excerpt(r.Value)
-}
-
-// excerpt shows the beginning of a value, safe for a terminal.
-func excerpt(b []byte) string {
-	const most = 200
-	rest := ""
-	if len(b) > most {
-		rest = fmt.Sprintf("… (%d bytes)", len(b))
-		b = b[:most]
-	}
-	for _, c := range string(b) {
-		if !strconv.IsPrint(c) {
-			return strconv.Quote(string(b)) + rest
-		}
-	}
-	return string(b) + rest
 }
 
 // topics are the topics that the configuration names.

@@ -25,6 +25,11 @@ func (a *agent) reasons() []string {
 	if !a.ready.running.Load() {
 		return []string{"the agent is starting or stopping"}
 	}
+	return a.obstacles()
+}
+
+// obstacles are the producers' and plugins' troubles.
+func (a *agent) obstacles() []string {
 	var reasons []string
 	for _, p := range a.producers {
 		for _, problem := range p.Status().Problems {

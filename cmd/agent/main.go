@@ -3,13 +3,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 )
 
 func main() {
-	os.Exit(exitCode(newRoot(os.Stdout, os.Stderr).Execute()))
+	os.Exit(exitCode(newRoot(os.Stdout, os.Stderr).ExecuteContext(context.Background())))
 }
 
 // Exit codes.

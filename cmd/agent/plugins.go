@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/barnabas-agent/barnabas/core/config"
 	"github.com/barnabas-agent/barnabas/core/metric"
@@ -38,12 +38,12 @@ func (f *pluginFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.json, "json", false, "print JSON")
 }
 
-// folder returns the plugin directory.
+// folder returns the plugin directory: the flag's, else the configuration's.
 func (f *pluginFlags) folder(to io.Writer) (string, error) {
 	if f.dir != "" {
 		return filepath.Abs(f.dir)
 	}
-	c, err := loadConfig(f.config, config.Options{AllowMissingCredentials: true, IgnoreSecurity: true}, to)
+	c, err := consult(f.config, to)
 	if err != nil {
 		return "", err
 	}
@@ -53,7 +53,7 @@ func (f *pluginFlags) folder(to io.Writer) (string, error) {
 func newPluginListCommand(s streams) *cobra.Command {
 	var f pluginFlags
 	c := &cobra.Command{
-		Use: "list", Short: "List the plugins that are installed", Args: cobra.NoArgs,
+		Use: "list", Short: "List the plugins that are installed", Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := f.folder(s.err)
 			if err != nil {
@@ -113,36 +113,54 @@ func listPlugins(ctx context.Context, dir string, asJSON bool, s streams) error 
 	if err != nil {
 		return err
 	}
-	host, err := openHost(slog.New(slog.NewTextHandler(io.Discard, nil)), metric.New(), "")
-	if err != nil {
-		return err
+	all, failed := describeAll(ctx, found)
+	if asJSON {
+		return errors.Join(printJSON(s.out, all), failed)
 	}
-	var failed error
 	table := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
-	if !asJSON {
-		fmt.Fprintln(table, "KIND\tNAME\tVERSION\tPROTOCOL\tFILE")
+	fmt.Fprintln(table, "KIND\tNAME\tVERSION\tPROTOCOL\tFILE")
+	for _, d := range all {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", d.Kind, printable(d.Name), printable(d.Version), d.protocols(), printable(d.File))
 	}
-	for _, one := range found {
-		description, err := host.Describe(ctx, stageSpec(one.kind, one.name, one.path))
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", one.path, err))
+	return errors.Join(table.Flush(), failed)
+}
+
+// describers is how many plugins are asked at once.
+const describers = 4
+
+// describeAll asks plugins what they are. It returns those that answered, in
+// their order, and why the others did not.
+func describeAll(ctx context.Context, found []pluginFile) ([]description, error) {
+	host, err := openHost(slog.New(slog.DiscardHandler), metric.New(), "")
+	if err != nil {
+		return nil, err
+	}
+	var asking errgroup.Group
+	asking.SetLimit(describers)
+	answers, errs := make([]*wirev1.Description, len(found)), make([]error, len(found))
+	for i, one := range found {
+		asking.Go(func() error {
+			spec := pluginhost.Spec{Pipeline: "-", Stage: one.name, Kind: one.kind, Plugin: one.name, Path: one.path}
+			answers[i], errs[i] = host.Describe(ctx, spec)
+			return nil
+		})
+	}
+	failed := asking.Wait()
+	all := []description{}
+	for i, one := range found {
+		if errs[i] != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", one.path, errs[i]))
 			continue
 		}
-		if asJSON {
-			err = printDescription(s.out, description)
-		} else {
-			kind := strings.SplitN(strings.TrimPrefix(filepath.Base(one.path), binaryPrefix), "-", 2)[0]
-			_, err = fmt.Fprintf(table, "%s\t%s\t%s\t%v\t%s\n", kind, description.Name, description.Version, description.ProtocolVersions, one.path)
-		}
-		failed = errors.Join(failed, err)
+		all = append(all, describe(one.path, answers[i]))
 	}
-	return errors.Join(failed, table.Flush(), host.Close())
+	return all, errors.Join(failed, host.Close())
 }
 
 func newPluginDescribeCommand(s streams) *cobra.Command {
 	var f pluginFlags
 	c := &cobra.Command{
-		Use: "describe NAME|BINARY", Short: "Print what a plugin says of itself, as JSON", Args: cobra.ExactArgs(1),
+		Use: "describe NAME|BINARY", Short: "Print what a plugin says of itself", Args: arguments("NAME or BINARY"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return describePlugin(c.Context(), args[0], &f, s)
 		},
@@ -153,45 +171,47 @@ func newPluginDescribeCommand(s streams) *cobra.Command {
 
 // describePlugin describes every plugin of that name, or the binary at that path.
 func describePlugin(ctx context.Context, name string, f *pluginFlags, s streams) error {
-	var chosen []pluginFile
-	if strings.ContainsRune(name, filepath.Separator) {
-		path, err := filepath.Abs(name)
-		if err != nil {
-			return err
-		}
-		chosen = []pluginFile{{kind: kindOfFile(path), name: filepath.Base(path), path: path}}
-	} else {
-		dir, err := f.folder(s.err)
-		if err != nil {
-			return err
-		}
-		found, err := findPlugins(dir)
-		if err != nil {
-			return err
-		}
-		for _, one := range found {
-			if one.name == name || filepath.Base(one.path) == name {
-				chosen = append(chosen, one)
-			}
-		}
-		if len(chosen) == 0 {
-			return fmt.Errorf("no plugin %q in %s; see barnabas plugin list", name, dir)
-		}
-	}
-	host, err := openHost(slog.New(slog.NewTextHandler(io.Discard, nil)), metric.New(), "")
+	chosen, err := choosePlugins(name, f, s.err)
 	if err != nil {
 		return err
 	}
-	for _, one := range chosen {
-		var description *wirev1.Description
-		if description, err = host.Describe(ctx, stageSpec(one.kind, one.name, one.path)); err == nil {
-			err = printDescription(s.out, description)
+	all, failed := describeAll(ctx, chosen)
+	for i, d := range all {
+		if f.json {
+			failed = errors.Join(failed, printJSON(s.out, d))
+			continue
 		}
-		if err != nil {
-			break
+		if i > 0 {
+			fmt.Fprintln(s.out)
+		}
+		failed = errors.Join(failed, d.write(s.out))
+	}
+	return failed
+}
+
+func choosePlugins(name string, f *pluginFlags, to io.Writer) ([]pluginFile, error) {
+	if strings.ContainsRune(name, filepath.Separator) {
+		path, err := filepath.Abs(name)
+		return []pluginFile{{kind: kindOfFile(path), name: filepath.Base(path), path: path}}, err
+	}
+	dir, err := f.folder(to)
+	if err != nil {
+		return nil, err
+	}
+	found, err := findPlugins(dir)
+	if err != nil {
+		return nil, err
+	}
+	var chosen []pluginFile
+	for _, one := range found {
+		if one.name == name || filepath.Base(one.path) == name {
+			chosen = append(chosen, one)
 		}
 	}
-	return errors.Join(err, host.Close())
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("no plugin %q in %s: barnabas plugin list shows what is there", name, printable(dir))
+	}
+	return chosen, nil
 }
 
 // kindOfFile is the kind that a file's name says, an interceptor where it says none.
@@ -202,13 +222,4 @@ func kindOfFile(path string) pluginhost.Kind {
 		return stage
 	}
 	return pluginhost.Interceptor
-}
-
-func printDescription(to io.Writer, d *wirev1.Description) error {
-	text, err := protojson.MarshalOptions{Multiline: true, EmitUnpopulated: true}.Marshal(d)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(to, string(text))
-	return err
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/term"
 )
 
 // screen is a terminal whose last line is a live one: what is written goes above it.
@@ -20,20 +23,35 @@ type screen struct {
 const clearLine = "\r\x1b[K"
 
 // Write writes above the live line.
-func (s *screen) Write(p []byte) (int, error) {
+func (s *screen) Write(p []byte) (n int, err error) {
+	err = s.around(func() error {
+		var failed error
+		n, failed = s.to.Write(p)
+		return failed
+	})
+	return n, err
+}
+
+// above writes a text above the live line to another stream, which may be the same terminal.
+func (s *screen) above(to io.Writer, text string) error {
+	return s.around(func() error {
+		_, err := io.WriteString(to, text)
+		return err
+	})
+}
+
+// around takes the live line away while something is written.
+func (s *screen) around(write func() error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.live == "" {
-		return s.to.Write(p)
+		return write()
 	}
-	if _, err := io.WriteString(s.to, clearLine); err != nil {
-		return 0, err
-	}
-	n, err := s.to.Write(p)
-	if err == nil {
-		_, err = io.WriteString(s.to, s.live)
-	}
-	return n, err
+	// What matters is what is written; a terminal without its live line is none the worse.
+	_, _ = io.WriteString(s.to, clearLine)
+	err := write()
+	_, _ = io.WriteString(s.to, s.live)
+	return err
 }
 
 // show replaces the live line. A terminal that can't be written to is no reason to stop.
@@ -46,18 +64,31 @@ func (s *screen) show(line string) {
 	s.live = line
 }
 
+// fit cuts a line to the terminal's width: one that wraps could not be cleared.
+func (s *screen) fit(line string) string {
+	file, ok := s.to.(*os.File)
+	if !ok {
+		return line
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil || width <= 1 || len(line) < width {
+		return line
+	}
+	return line[:width-1]
+}
+
 // showProgress keeps the live line until ctx ends; only a terminal has one.
-func (a *agent) showProgress(ctx context.Context, shown *screen) {
-	if !isTerminal(shown) {
+func (a *agent) showProgress(ctx context.Context) {
+	if !isTerminal(a.shown) {
 		return
 	}
-	defer shown.show("")
+	defer a.shown.show("")
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			shown.show(a.progress())
+			a.shown.show(a.shown.fit(a.progress()))
 		case <-ctx.Done():
 			return
 		}
@@ -81,26 +112,4 @@ func (a *agent) progress() string {
 		line += fmt.Sprintf("  %d quarantined", total.QuarantinedRecords)
 	}
 	return line
-}
-
-// thousands writes a number with its thousands apart.
-func thousands(n int64) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
-}
-
-// bytesText writes a number of bytes for people.
-func bytesText(n int64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	units := []string{"KiB", "MiB", "GiB", "TiB", "PiB"}
-	value, unit := float64(n)/1024, 0
-	for value >= 1024 && unit < len(units)-1 {
-		value /= 1024
-		unit++
-	}
-	return fmt.Sprintf("%.1f %s", value, units[unit])
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,12 +26,12 @@ func newQuarantineCommand(s streams) *cobra.Command {
 	f.add(c)
 	var pipeline string
 	list := &cobra.Command{
-		Use: "list", Short: "List the records, oldest first", Args: cobra.NoArgs,
+		Use: "list", Short: "List the records, oldest first", Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error { return listQuarantine(c.Context(), &f, pipeline, s) },
 	}
 	list.Flags().StringVar(&pipeline, "pipeline", "", "only this `pipeline`")
 	show := &cobra.Command{
-		Use: "show PIPELINE/ID", Short: "Show one record with its exact bytes", Args: cobra.ExactArgs(1),
+		Use: "show PIPELINE/ID", Short: "Show one record with its exact bytes", Args: arguments("PIPELINE/ID"),
 		RunE: func(c *cobra.Command, args []string) error { return showQuarantined(c.Context(), &f, args[0], s) },
 	}
 	c.AddCommand(list, show)
@@ -43,13 +45,14 @@ type keeper struct {
 }
 
 func openKeeper(ctx context.Context, f *adminFlags, to io.Writer) (*keeper, error) {
-	dir, err := f.folder(to)
-	if err != nil {
-		return nil, err
-	}
-	client, err := admin.Dial(ctx, dir)
+	client, dir, err := f.dial(ctx, to)
 	if err != nil && !errors.Is(err, admin.ErrNoAgent) {
 		return nil, err
+	}
+	if client == nil {
+		if _, err := os.Stat(dir); err != nil {
+			return nil, fmt.Errorf("no agent runs, and its state can't be read: %w: name its folder with --data-dir", err)
+		}
 	}
 	return &keeper{client: client, dir: dir}, nil
 }
@@ -106,8 +109,8 @@ func listQuarantine(ctx context.Context, f *adminFlags, only string, s streams) 
 			case f.json:
 				failed = errors.Join(failed, printJSON(s.out, r))
 			default:
-				_, err = fmt.Fprintf(table, "%s/%d\t%s\t%s\t%s\t%s%s:%d\t%s\n", r.Pipeline, r.ID, r.Time.Format("2006-01-02T15:04:05Z07:00"),
-					r.Stage, r.Code, r.Origin.File, r.Origin.Peer, r.Origin.Offset, excerpt([]byte(r.Message)))
+				_, err = fmt.Fprintf(table, "%s/%d\t%s\t%s\t%s\t%s:%d\t%s\n", printable(r.Pipeline), r.ID, r.Time.Format(time.RFC3339),
+					printable(r.Stage), printable(r.Code), printable(r.Origin.File+r.Origin.Peer), r.Origin.Offset, printable(r.Message))
 				failed = errors.Join(failed, err)
 			}
 		}
@@ -137,18 +140,19 @@ func showQuarantined(ctx context.Context, f *adminFlags, name string, s streams)
 }
 
 func writeQuarantined(to io.Writer, r *admin.QuarantinedRecord) error {
+	const precise = "2006-01-02T15:04:05.000Z07:00"
 	w := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
-	fmt.Fprintf(w, "record\t%s/%d\n", r.Pipeline, r.ID)
-	fmt.Fprintf(w, "given up\t%s\n", r.Time.Format("2006-01-02T15:04:05.000Z07:00"))
-	fmt.Fprintf(w, "by\t%s: %s\n", r.Stage, r.Code)
-	fmt.Fprintf(w, "because\t%s\n", excerpt([]byte(r.Message)))
-	fmt.Fprintf(w, "from\t%s %s%s, bytes %d to %d\n", r.Origin.Kind, r.Origin.File, r.Origin.Peer, r.Origin.Offset, r.Origin.End)
-	topic := r.Topic
+	fmt.Fprintf(w, "record\t%s/%d\n", printable(r.Pipeline), r.ID)
+	fmt.Fprintf(w, "given up\t%s\n", r.Time.Format(precise))
+	fmt.Fprintf(w, "by\t%s: %s\n", printable(r.Stage), printable(r.Code))
+	fmt.Fprintf(w, "because\t%s\n", printable(r.Message))
+	fmt.Fprintf(w, "from\t%s %s, bytes %d to %d\n", r.Origin.Kind, printable(r.Origin.File+r.Origin.Peer), r.Origin.Offset, r.Origin.End)
+	topic := printable(r.Topic)
 	if r.Partition != nil {
 		topic += fmt.Sprintf("-%d", *r.Partition)
 	}
 	fmt.Fprintf(w, "topic\t%s\n", topic)
-	fmt.Fprintf(w, "timestamp\t%s\n", r.Timestamp.Format("2006-01-02T15:04:05.000Z07:00"))
+	fmt.Fprintf(w, "timestamp\t%s\n", r.Timestamp.Format(precise))
 	fmt.Fprintf(w, "key\t%s\n", payload(r.Key))
 	for _, h := range r.Headers {
 		fmt.Fprintf(w, "header\t%q = %s\n", h.Name, payload(h.Value))

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
-	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,7 +28,7 @@ const (
 	garbagePercent = 400
 	// memoryOverhead is what the agent's own memory needs beside its buffers, of
 	// which about half is librdkafka's and so outside of Go's heap.
-	memoryOverhead = 36 << 20
+	memoryOverhead = 28 << 20
 )
 
 var (
@@ -51,7 +48,7 @@ func newRunCommand(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run in the foreground until SIGTERM or SIGINT",
-		Args:  cobra.NoArgs,
+		Args:  arguments(),
 		RunE:  func(c *cobra.Command, _ []string) error { return run(c.Context(), f, s) },
 	}
 	c.Flags().StringVar(&f.config, "config", "", "configuration `file` or folder (default agent.hcl, else /etc/barnabas/agent.hcl)")
@@ -62,51 +59,47 @@ func newRunCommand(s streams) *cobra.Command {
 
 // run is the life of the agent.
 func run(ctx context.Context, f runFlags, s streams) error {
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	c, err := loadConfig(f.config, config.Options{IgnoreSecurity: f.dev}, s.err)
 	if err != nil {
 		return err
 	}
-	shown := &screen{to: s.err}
-	log := newLog(&c.Agent, shown)
-	boundMemory(c)
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer signal.Stop(signals)
-
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	ended := make(chan struct{})
-	defer close(ended)
-	go watchSignals(signals, ended, stop, log, s.err)
-
 	if f.dev {
-		broker, err := startDevBroker(ctx, c, log, s)
+		dir, err := filepath.Abs(devDataDir)
 		if err != nil {
 			return err
 		}
-		defer broker.stop()
+		c.UseDevBroker(nil, dir) // the broker's address is known once it runs, behind the lock of dir
 	}
-	a, err := assemble(ctx, c, log, f.once)
+	shown := &screen{to: s.err}
+	log := newLog(&c.Agent, shown)
+	boundMemory(c)
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	watching := watchSignals(log, stop, func() {
+		fmt.Fprintln(s.err, "barnabas: second signal: ending at once")
+		os.Exit(exitFailed)
+	})
+	defer watching.end()
+
+	a, err := assemble(ctx, c, log, f, s, shown)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return ctxError(ctx)
 		}
 		return err
 	}
 	defer a.close()
-	return a.run(ctx, shown)
+	return a.run(ctx)
 }
 
 // run moves records until ctx ends, a part fails, or all sources have ended.
-func (a *agent) run(ctx context.Context, shown *screen) error {
+func (a *agent) run(ctx context.Context) error {
 	hard, giveUp := context.WithCancelCause(context.Background())
 	defer giveUp(nil)
 	soft, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	defer context.AfterFunc(soft, func() { a.limitShutdown(hard, giveUp) })()
+	defer context.AfterFunc(soft, func() { a.limitShutdown(soft, giveUp) })()
 
 	// The parts that outlive the records: they end when everything is delivered or given up.
 	parts, endParts := context.WithCancel(context.Background())
@@ -124,8 +117,11 @@ func (a *agent) run(ctx context.Context, shown *screen) error {
 	background.Go(func() error { return a.server.Run(parts) })
 	background.Go(func() error { a.meter.run(parts); return nil })
 	background.Go(func() error { a.positions.Run(parts); return nil })
-	background.Go(func() error { a.showProgress(parts, shown); return nil })
-	if a.once {
+	background.Go(func() error { a.showProgress(parts); return nil })
+	if a.flags.dev {
+		background.Go(func() error { a.showDelivered(parts, stop); return nil })
+	}
+	if a.flags.once {
 		background.Go(func() error { a.watchProgress(parts, stop); return nil })
 	}
 
@@ -166,11 +162,14 @@ func (a *agent) runPipelines(soft, hard context.Context, stop context.CancelCaus
 	return failed
 }
 
-// limitShutdown gives up on what is not delivered in time, and ends the process if even that hangs.
-func (a *agent) limitShutdown(hard context.Context, giveUp context.CancelCauseFunc) {
+// limitShutdown gives up on what is not delivered in time, at once where nothing
+// moved for that long already, and ends the process if even that hangs.
+func (a *agent) limitShutdown(soft context.Context, giveUp context.CancelCauseFunc) {
 	timeout := a.config.Agent.ShutdownTimeout
-	reserve := min(closingTime, timeout/3)
-	time.AfterFunc(timeout-reserve, func() { giveUp(errDeadline) })
+	if errors.Is(context.Cause(soft), errStuck) {
+		giveUp(errStuck)
+	}
+	time.AfterFunc(timeout-min(closingTime, timeout/3), func() { giveUp(errDeadline) })
 	time.AfterFunc(timeout+lateTime, func() {
 		a.log.Error("the end took too long: the process ends now", "shutdown_timeout", timeout)
 		os.Exit(exitFailed)
@@ -184,16 +183,16 @@ func (a *agent) end(ctx context.Context, failed, cause error, unacknowledged int
 	case failed != nil:
 		return failed
 	case errors.Is(cause, errStuck):
-		return fmt.Errorf("%w: %d records are not acknowledged; they are read again at the next start", errStuck, unacknowledged)
+		return fmt.Errorf("%w: %s not acknowledged, read again at the next start%s", errStuck, count(unacknowledged, "record"), a.because())
 	case unacknowledged > 0:
-		a.log.Warn(fmt.Sprintf("stopped with %d unacknowledged records: they are read again at the next start", unacknowledged),
+		a.log.Warn(fmt.Sprintf("stopped with %s: read again at the next start", count(unacknowledged, "unacknowledged record")),
 			"unacknowledged", unacknowledged, "delivered", total.DeliveredRecords)
 	default:
 		a.log.Info("stopped: everything that was read is resolved", "delivered", total.DeliveredRecords,
 			"dropped", total.DroppedRecords, "quarantined", total.QuarantinedRecords)
 	}
-	if a.once && total.QuarantinedRecords > 0 {
-		return fmt.Errorf("%d records are in the quarantine: see barnabas quarantine list", total.QuarantinedRecords)
+	if a.flags.once && total.QuarantinedRecords > 0 {
+		return fmt.Errorf("%s went to the quarantine: see barnabas quarantine list", count(int(total.QuarantinedRecords), "record"))
 	}
 	return ctxError(ctx)
 }
@@ -204,6 +203,15 @@ func ctxError(ctx context.Context) error {
 		return cause
 	}
 	return nil
+}
+
+// because says what is known to be in the records' way.
+func (a *agent) because() string {
+	var text string
+	for _, reason := range a.obstacles() {
+		text += "\n  " + printable(reason)
+	}
+	return text
 }
 
 func (a *agent) unacknowledged() int {
@@ -218,7 +226,11 @@ func (a *agent) unacknowledged() int {
 func (a *agent) watchProgress(ctx context.Context, stop context.CancelCauseFunc) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	var last int64
+	type progress struct {
+		read     int64
+		inFlight int
+	}
+	var last progress
 	moved := time.Now()
 	for {
 		select {
@@ -226,36 +238,11 @@ func (a *agent) watchProgress(ctx context.Context, stop context.CancelCauseFunc)
 		case <-ctx.Done():
 			return
 		}
-		total := a.meter.totals()
-		if now := total.DeliveredRecords + total.DroppedRecords + total.QuarantinedRecords; now != last {
+		if now := (progress{a.meter.totals().ReadRecords, a.unacknowledged()}); now != last {
 			last, moved = now, time.Now()
 		}
 		if time.Since(moved) > a.config.Agent.ShutdownTimeout {
 			stop(errStuck)
-			return
-		}
-	}
-}
-
-// watchSignals stops the agent at the first signal to end and ends the process
-// at the second, until ended is closed.
-func watchSignals(signals <-chan os.Signal, ended <-chan struct{}, stop context.CancelCauseFunc, log *slog.Logger, to io.Writer) {
-	stopping := false
-	for {
-		select {
-		case got := <-signals:
-			switch {
-			case got == syscall.SIGHUP:
-				log.Info("SIGHUP: nothing changed, this version does not reload its configuration")
-			case stopping:
-				fmt.Fprintln(to, "barnabas: second signal: ending at once")
-				os.Exit(exitFailed)
-			default:
-				stopping = true
-				log.Info("stopping", "signal", got.String())
-				stop(errStopped)
-			}
-		case <-ended:
 			return
 		}
 	}

@@ -31,7 +31,7 @@ func (a *agent) openSource(p *config.Pipeline, s *config.Source) (*file.Source, 
 	source, err := file.New(file.Config{
 		Pipeline: p.Name, Name: s.Name, Host: host,
 		Include: f.Include, Exclude: f.Exclude, StartAt: start, MaxLine: int(f.MaxLine),
-		PollInterval: f.PollInterval, FollowSymlinks: f.FollowSymlinks, SymlinkRoots: f.SymlinkRoots, Once: a.once,
+		PollInterval: f.PollInterval, FollowSymlinks: f.FollowSymlinks, SymlinkRoots: f.SymlinkRoots, Once: a.flags.once,
 		KeyPrefix: prefix, Saved: saved, Lost: a.store.Lost(),
 		Logger: a.log, Metrics: a.metrics, Now: time.Now,
 	})

@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -27,49 +30,71 @@ func (f *adminFlags) add(c *cobra.Command) {
 	c.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
 }
 
-// folder returns the data directory: the flag's, else the configuration's, else
-// that of `run --dev`. An agent of `run --dev` runs beside a configuration that
-// names another one, so it is preferred where it is there.
-func (f *adminFlags) folder(to io.Writer) (string, error) {
+// folders returns the data directories in which an agent may be found, in this
+// order: the flag's alone, else the configuration's and that of `run --dev`.
+func (f *adminFlags) folders(to io.Writer) ([]string, error) {
 	if f.dataDir != "" {
-		return f.dataDir, nil
+		return []string{f.dataDir}, nil
 	}
 	path := f.config
 	if path == "" {
 		path = config.DefaultPath()
-		if _, err := os.Stat(path); err != nil {
-			return devDataDir, nil
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return []string{devDataDir}, nil
 		}
 	}
-	c, err := loadConfig(path, config.Options{AllowMissingCredentials: true, IgnoreSecurity: true}, to)
+	c, err := consult(path, to)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	return c.Agent.DataDir, nil
+	folders := []string{c.Agent.DataDir}
+	if dev, err := filepath.Abs(devDataDir); err == nil && dev != c.Agent.DataDir && f.config == "" {
+		folders = append(folders, dev)
+	}
+	return folders, nil
+}
+
+// dial finds the running agent. Without one the error is that of the first
+// folder, and dir is that folder.
+func (f *adminFlags) dial(ctx context.Context, to io.Writer) (client *admin.Client, dir string, err error) {
+	folders, err := f.folders(to)
+	if err != nil {
+		return nil, "", err
+	}
+	var missing error
+	for _, folder := range folders {
+		client, err := admin.Dial(ctx, folder)
+		if err == nil {
+			return client, folder, nil
+		}
+		if !errors.Is(err, admin.ErrNoAgent) {
+			return nil, "", err
+		}
+		if missing == nil {
+			missing = err
+		}
+	}
+	return nil, folders[0], missing
 }
 
 func newStatusCommand(s streams) *cobra.Command {
 	var f adminFlags
 	c := &cobra.Command{
-		Use: "status", Short: "Show what a running agent does", Args: cobra.NoArgs,
+		Use: "status", Short: "Show what a running agent does", Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
-			dir, err := f.folder(s.err)
+			client, _, err := f.dial(c.Context(), s.err)
 			if err != nil {
 				return err
 			}
-			return printStatus(c.Context(), dir, f.json, s.out)
+			defer client.Close()
+			return printStatus(c.Context(), client, f.json, s.out)
 		},
 	}
 	f.add(c)
 	return c
 }
 
-func printStatus(ctx context.Context, dir string, asJSON bool, to io.Writer) error {
-	client, err := admin.Dial(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+func printStatus(ctx context.Context, client *admin.Client, asJSON bool, to io.Writer) error {
 	status, err := client.Status(ctx)
 	if err != nil {
 		return err
@@ -77,7 +102,7 @@ func printStatus(ctx context.Context, dir string, asJSON bool, to io.Writer) err
 	if asJSON {
 		return printJSON(to, status)
 	}
-	return writeStatus(to, &status)
+	return writeStatus(to, &status, time.Now())
 }
 
 func printJSON(to io.Writer, v any) error {
@@ -86,33 +111,51 @@ func printJSON(to io.Writer, v any) error {
 	return encoder.Encode(v)
 }
 
-// writeStatus prints a status for people.
-func writeStatus(to io.Writer, s *admin.Status) error {
+// writeStatus prints a status for people. What has a path or a plugin's words in
+// it is made safe for a terminal.
+func writeStatus(to io.Writer, s *admin.Status, now time.Time) error {
 	w := tabwriter.NewWriter(to, 0, 4, 2, ' ', 0)
 	state := "ready"
 	if !s.Ready {
 		state = "not ready"
 	}
-	fmt.Fprintf(w, "barnabas %s, pid %d, %s, up %s\n", s.Version, s.PID, state, time.Since(s.Started).Round(time.Second))
+	fmt.Fprintf(w, "barnabas %s, pid %d, up %s, %s\n", printable(s.Version), s.PID, now.Sub(s.Started).Round(time.Second), state)
 	for _, reason := range s.Reasons {
-		fmt.Fprintf(w, "  %s\n", reason)
+		fmt.Fprintf(w, "  %s\n", printable(reason))
 	}
-	for _, p := range s.Pipelines {
-		fmt.Fprintf(w, "\npipeline %s: %s\t%s records/s\t%d delivered\t%d in flight\t%d quarantined\n", p.Name, p.State,
-			thousands(int64(p.Rates.DeliveredRecords)), p.Totals.DeliveredRecords, p.InflightRecords, p.Totals.QuarantinedRecords)
-		for _, source := range p.Sources {
-			fmt.Fprintf(w, "  source %s\tlag %s\t%d files\n", source.Name, bytesText(source.LagBytes), len(source.Files))
-			for _, file := range source.Files {
-				fmt.Fprintf(w, "    %s\tlag %s\tdelivered %d of %d\n", file.Path, bytesText(file.Lag), file.Delivered, file.Size)
-			}
-		}
-		for _, stage := range p.Stages {
-			fmt.Fprintf(w, "  %s %s\t%s\tpid %d\t%d restarts\t%s\n", stage.Kind, stage.Name, stage.State, stage.PID, stage.Restarts, stage.Detail)
-		}
+	for i := range s.Pipelines {
+		writePipeline(w, &s.Pipelines[i])
 	}
 	for _, p := range s.Producers {
-		fmt.Fprintf(w, "\nproducer %s: %s\tbuffer %s of %s\t%d in flight\t%s\n", p.Name, p.State,
-			bytesText(p.BufferUsed), bytesText(p.BufferLimit), p.InflightRecords, p.Detail)
+		fmt.Fprintf(w, "\nproducer %s: %s, buffer %s of %s, %d in flight\n", printable(p.Name), p.State,
+			bytesText(p.BufferUsed), bytesText(p.BufferLimit), p.InflightRecords)
+		if p.Detail != "" {
+			fmt.Fprintf(w, "  %s\n", printable(p.Detail))
+		}
 	}
 	return w.Flush()
+}
+
+func writePipeline(w io.Writer, p *admin.Pipeline) {
+	fmt.Fprintf(w, "\npipeline %s: %s, %s records/s, %d delivered, %d in flight", printable(p.Name), p.State,
+		thousands(int64(p.Rates.DeliveredRecords)), p.Totals.DeliveredRecords, p.InflightRecords)
+	if p.InflightRecords > 0 {
+		fmt.Fprintf(w, " for up to %.1f s", p.OldestUnackedSeconds)
+	}
+	fmt.Fprintf(w, ", %d dropped, %d quarantined\n", p.Totals.DroppedRecords, p.Totals.QuarantinedRecords)
+	if p.Detail != "" {
+		fmt.Fprintf(w, "  %s\n", printable(p.Detail))
+	}
+	for _, source := range p.Sources {
+		fmt.Fprintf(w, "  source %s\tlag %s\t%s\n", printable(source.Name), bytesText(source.LagBytes), count(len(source.Files), "file"))
+		for _, file := range source.Files {
+			fmt.Fprintf(w, "    %s\tlag %s\t%d of %d bytes delivered\n", printable(file.Path), bytesText(file.Lag), file.Delivered, file.Size)
+		}
+	}
+	for _, stage := range p.Stages {
+		fmt.Fprintf(w, "  %s %s\t%s\tpid %d, %s\n", stage.Kind, printable(stage.Name), stage.State, stage.PID, count(int(stage.Restarts), "restart"))
+		if stage.Detail != "" {
+			fmt.Fprintf(w, "    %s\n", printable(stage.Detail))
+		}
+	}
 }

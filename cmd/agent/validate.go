@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 
@@ -21,7 +20,7 @@ func newValidateCommand(s streams) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "validate",
 		Short: "Check the configuration, and every plugin's with the plugin; change nothing",
-		Args:  cobra.NoArgs,
+		Args:  arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return validate(c.Context(), path, connect, s)
 		},
@@ -36,14 +35,18 @@ func validate(ctx context.Context, path string, connect bool, s streams) error {
 	if err != nil {
 		return err
 	}
-	refused, err := validatePlugins(ctx, c)
+	host, err := openHost(slog.New(slog.DiscardHandler), metric.New(), "")
 	if err != nil {
-		return &refusal{code: exitUsage, err: err}
+		return err
+	}
+	refused := checkStages(ctx, host, c)
+	if err := host.Close(); err != nil {
+		return err
 	}
 	for i := range c.Producers {
 		p := producerConfig(&c.Producers[i])
 		if err := p.Check(); err != nil {
-			refused = append(refused, c.Producers[i].Places.Block().Error(err.Error(), "librdkafka refuses the settings"))
+			refused = append(refused, settingsRefused(&c.Producers[i], err))
 			continue
 		}
 		if connect {
@@ -57,16 +60,19 @@ func validate(ctx context.Context, path string, connect bool, s streams) error {
 	for i := range c.Pipelines {
 		stages += len(c.Pipelines[i].Stages())
 	}
-	_, err = fmt.Fprintf(s.out, "%s is valid: %d pipelines, %d plugins, %d producers\n", c.Path, len(c.Pipelines), stages, len(c.Producers))
+	_, err = fmt.Fprintf(s.out, "%s is valid: %s, %s, %s\n", printable(c.Path),
+		count(len(c.Pipelines), "pipeline"), count(stages, "plugin"), count(len(c.Producers), "producer"))
 	return err
 }
 
-// validatePlugins has every plugin check its configuration, all at once.
-func validatePlugins(ctx context.Context, c *config.Config) (config.Diagnostics, error) {
-	host, err := openHost(slog.New(slog.NewTextHandler(io.Discard, nil)), metric.New(), "")
-	if err != nil {
-		return nil, err
-	}
+// settingsRefused is what there is to say where librdkafka takes a producer's settings for wrong.
+func settingsRefused(c *config.Producer, err error) config.Diagnostic {
+	return c.Places.Block().Error(err.Error(), "librdkafka refuses the settings: correct them, or what `config` adds to them")
+}
+
+// checkStages has every plugin check its configuration, all at once, and
+// returns what is wrong in the order of the configuration.
+func checkStages(ctx context.Context, host *pluginhost.Host, c *config.Config) config.Diagnostics {
 	var checking sync.WaitGroup
 	var results []func() config.Diagnostics
 	for i := range c.Pipelines {
@@ -87,7 +93,7 @@ func validatePlugins(ctx context.Context, c *config.Config) (config.Diagnostics,
 	for _, result := range results {
 		refused = append(refused, result()...)
 	}
-	return refused, host.Close()
+	return refused
 }
 
 // connectProducer asks a producer's brokers for the topics of its pipelines.
@@ -105,9 +111,4 @@ func connectProducer(ctx context.Context, c *config.Config, block *config.Produc
 		}
 	}
 	return refused
-}
-
-// stageSpec is what describes a plugin outside of any pipeline.
-func stageSpec(kind pluginhost.Kind, name, path string) pluginhost.Spec {
-	return pluginhost.Spec{Pipeline: "-", Stage: name, Kind: kind, Plugin: name, Path: path}
 }
