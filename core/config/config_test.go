@@ -313,3 +313,42 @@ func TestErrorsBeyondTheBoundAreNotForgotten(t *testing.T) {
 		t.Errorf("%d diagnostics, errors: %v", len(diagnostics), diagnostics.HasErrors())
 	}
 }
+
+func TestWhatAPluginSaysIsShownWithoutItsSecrets(t *testing.T) {
+	const secret = "s3cr3t \"hunter2\""
+	c, diagnostics := load(t, "producer {}\npipeline \"a\" {\n  topic = \"a\"\n  source \"file\" { include = [\"a\"] }\n"+
+		"  interceptor \"x\" {\n    config = { salt = env(\"S\"), n = 1 }\n    env = { TOKEN = env(\"S\"), TZ = \"UTC\" }\n  }\n}\n",
+		config.Options{LookupEnv: func(string) (string, bool) { return secret, true }})
+	if len(diagnostics) > 0 {
+		t.Fatalf("diagnostics: %v", diagnostics)
+	}
+	stage := &c.Pipelines[0].Interceptors[0]
+	d := stage.ConfigDiagnostic("/salt", fmt.Sprintf("%q is too short", secret), "it printed:\nsalt "+secret+"\nin UTC")
+	if strings.Contains(d.Text(), "hunter2") || !strings.Contains(d.Text(), "in UTC") {
+		t.Error(d.Text())
+	}
+	if !strings.Contains(d.Text(), "  hint: it printed:\n        salt (secret)\n") {
+		t.Errorf("the hint's lines: %s", d.Text())
+	}
+}
+
+func TestACredentialMayDecideAboutAWholeObject(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "which"), []byte("one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const object = `credential("which") == "one" ? { a = "first", n = 1 } : { a = "second", n = 1 }`
+	c, diagnostics := load(t, "producer { config = "+object+" }\npipeline \"a\" {\n  topic = \"a\"\n  source \"file\" { include = [\"a\"] }\n"+
+		"  interceptor \"x\" {\n    config = "+object+"\n    env = "+object+"\n  }\n}\n",
+		config.Options{LookupEnv: func(string) (string, bool) { return folder, true }})
+	if len(diagnostics) > 0 {
+		t.Fatalf("diagnostics: %v", diagnostics)
+	}
+	stage := &c.Pipelines[0].Interceptors[0]
+	if got := string(stage.Config.JSON()); got != `{"a":"first","n":1}` {
+		t.Errorf("config %s", got)
+	}
+	if got := stage.WithoutSecrets("the first"); got != "the (secret)" || strings.Contains(stage.Config.String(), "first") {
+		t.Errorf("shown: %q, %s", got, stage.Config)
+	}
+}

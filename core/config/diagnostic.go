@@ -24,7 +24,7 @@ type Diagnostic struct {
 	Column   int    // from 1, in characters as a person counts them
 	Message  string // one line: what is wrong
 	Snippet  string // the line of the file with the place marked; empty when there is none
-	Hint     string // what to do; may be empty
+	Hint     string // what to do; may be empty or have several lines
 }
 
 // Error returns the Diagnostic's first line: "PATH:LINE:COLUMN: message".
@@ -41,7 +41,7 @@ func (d Diagnostic) Text() string {
 	var b strings.Builder
 	b.WriteString(d.Error() + "\n" + d.Snippet)
 	if d.Hint != "" {
-		b.WriteString("  hint: " + d.Hint + "\n")
+		b.WriteString("  hint: " + strings.ReplaceAll(d.Hint, "\n", "\n        ") + "\n")
 	}
 	return b.String()
 }

@@ -29,7 +29,8 @@ func hiddenSpans(text, healed []byte, broken bool) []span {
 // like a secret: the rest of its line, and all lines up to one that begins
 // something new.
 func hiddenLineEnds(text []byte) []span {
-	begins := regexp.MustCompile(`^\s*("?[\w.-]+"?\s*[={]|\w+\s+"|[\])}][\])},\s]*$)`)
+	begins := regexp.MustCompile(`^\s*("?[\w.-]+"?\s*[={]|\w+\s+")`)
+	closes := regexp.MustCompile(`^[\])},\s]*$`)
 	var spans []span
 	hiding := false
 	for offset := 0; offset < len(text); {
@@ -43,7 +44,7 @@ func hiddenLineEnds(text []byte) []span {
 		default:
 			from = 0
 		}
-		if hiding {
+		if hiding && !closes.Match(line) {
 			value := bytes.TrimLeft(line[from:], " \t=:\"'\r")
 			spans = append(spans, span{start: offset + len(line) - len(value), end: offset + len(line)})
 		}

@@ -53,8 +53,8 @@ func (p Place) diagnostic(severity Severity, message, hint string) Diagnostic {
 		File:     p.at.Filename,
 		Line:     max(p.at.Start.Line, 1),
 		Column:   max(p.at.Start.Column, 1),
-		Message:  printable(message),
-		Hint:     printable(hint),
+		Message:  printable(strings.ReplaceAll(strings.TrimSpace(message), "\n", " ")),
+		Hint:     printableLines(strings.TrimSpace(hint)),
 	}
 	if p.source != nil {
 		d.File = p.source.name
@@ -165,6 +165,15 @@ func (s *source) hiddenAt(i int) (span, bool) {
 
 // printable makes a text fit for one line of a terminal.
 func printable(text string) string { return strings.Map(printableRune, text) }
+
+// printableLines is printable for a text of several lines.
+func printableLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
+}
 
 // printableRune keeps escape sequences that a file may hold off the terminal.
 func printableRune(r rune) rune {

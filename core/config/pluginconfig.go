@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"strings"
 
 	"github.com/zclconf/go-cty/cty"
 )
@@ -18,9 +19,9 @@ func pluginConfig(v value) (PluginConfig, bool) {
 	text := &pluginConfigText{}
 	for _, form := range []struct {
 		text *json.RawMessage
-		hide bool
-	}{{&text.clear, false}, {&text.redacted, true}} {
-		encoded, err := json.Marshal(jsonValue(v.Value, form.hide))
+		to   jsonWriter
+	}{{&text.clear, jsonWriter{}}, {&text.redacted, jsonWriter{secrets: &text.secrets}}} {
+		encoded, err := json.Marshal(form.to.value(v.Value, false))
 		if err != nil {
 			v.fail("", "can't be written as JSON: %v", err)
 			return PluginConfig{}, false
@@ -30,20 +31,24 @@ func pluginConfig(v value) (PluginConfig, bool) {
 	return PluginConfig{text: text, members: v.membersOf()}, true
 }
 
-// jsonValue turns a value into what encoding/json writes. With hide, secrets
-// are replaced: values made from a credential, and strings under a name that
-// sounds like one.
-func jsonValue(v cty.Value, hide bool) any {
+// jsonWriter turns values into what encoding/json writes.
+type jsonWriter struct {
+	// secrets collects the secrets, which are replaced in what is written; nil:
+	// everything is written in the clear. A secret is what is made from a
+	// credential, and every string under a name that sounds like one.
+	secrets *[]string
+}
+
+// value turns one value; secret says that it stands under such a name.
+func (w jsonWriter) value(v cty.Value, secret bool) any {
 	v, marks := v.Unmark()
-	if hide && len(marks) > 0 {
-		return redacted
-	}
+	secret = secret || len(marks) > 0
 	t := v.Type()
 	switch {
 	case v.IsNull():
 		return nil
 	case t == cty.String:
-		return v.AsString()
+		return w.text(v.AsString(), secret)
 	case t == cty.Bool:
 		return v.True()
 	case t == cty.Number:
@@ -51,21 +56,26 @@ func jsonValue(v cty.Value, hide bool) any {
 	case t.IsObjectType(), t.IsMapType():
 		object := map[string]any{}
 		for name, member := range v.AsValueMap() {
-			object[name] = jsonValue(member, hide)
-			if _, isString := object[name].(string); hide && isString && soundsSecret(name) {
-				object[name] = redacted
-			}
+			object[name] = w.value(member, secret || soundsSecret(strings.ToLower(name)))
 		}
 		return object
 	case t.IsTupleType(), t.IsListType(), t.IsSetType():
 		list := []any{}
 		for _, element := range v.AsValueSlice() {
-			list = append(list, jsonValue(element, hide))
+			list = append(list, w.value(element, secret))
 		}
 		return list
 	default:
 		return fmt.Sprintf("(%s)", t.FriendlyName())
 	}
+}
+
+func (w jsonWriter) text(s string, secret bool) string {
+	if w.secrets == nil || !secret {
+		return s
+	}
+	*w.secrets = append(*w.secrets, s)
+	return redacted
 }
 
 // jsonNumber writes whole numbers without exponent, so that they fit integers.

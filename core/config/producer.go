@@ -241,11 +241,11 @@ func stringsByName(v value, places members) (map[string]Secret, bool) {
 		return nil, false
 	}
 	all, ok := map[string]Secret{}, true
-	for name, member := range plain.WithMarks(marks).AsValueMap() {
+	for name, member := range plain.AsValueMap() {
 		e := v
 		e.name = v.name + "[" + quote(name) + "]"
 		e.place = places.at("/"+escapePointer(name), v.place)
-		member, _ = member.Unmark()
+		member, more := member.Unmark()
 		if member.IsNull() {
 			continue
 		}
@@ -256,7 +256,9 @@ func stringsByName(v value, places members) (map[string]Secret, bool) {
 			ok = false
 			continue
 		}
-		all[name] = NewSecret(converted.AsString())
+		s := NewSecret(converted.AsString())
+		s.credential = len(marks)+len(more) > 0
+		all[name] = s
 	}
 	return all, ok
 }

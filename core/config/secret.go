@@ -14,7 +14,8 @@ const redacted = "(secret)"
 type Secret struct {
 	// text is a pointer so that printing a struct that holds a Secret in an
 	// unexported field, which calls none of its methods, shows an address.
-	text *string
+	text       *string
+	credential bool // made by credential()
 }
 
 // NewSecret wraps a text.

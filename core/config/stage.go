@@ -2,6 +2,9 @@ package config
 
 import (
 	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -54,7 +57,29 @@ func (s *Stage) Label() Place { return s.label }
 // JSON pointer (RFC 6901) names: "/patterns/0". A member that is not there is
 // reported at the nearest one around it.
 func (s *Stage) ConfigDiagnostic(pointer, message, hint string) Diagnostic {
-	return s.Config.members.at(pointer, s.Places.At("config")).Error(message, hint)
+	return s.Config.members.at(pointer, s.Places.At("config")).Error(s.WithoutSecrets(message), s.WithoutSecrets(hint))
+}
+
+// WithoutSecrets takes the secrets of the stage's config and environment out of
+// a text that its plugin had a part in.
+func (s *Stage) WithoutSecrets(text string) string {
+	var all []string
+	if s.Config.text != nil {
+		all = slices.Clone(s.Config.text.secrets)
+	}
+	for name, value := range s.Env {
+		if value.credential || soundsSecret(strings.ToLower(name)) {
+			all = append(all, value.Reveal())
+		}
+	}
+	for _, secret := range all {
+		for _, form := range []string{secret, strings.Trim(strconv.Quote(secret), `"`)} {
+			if strings.TrimSpace(form) != "" {
+				text = strings.ReplaceAll(text, form, redacted)
+			}
+		}
+	}
+	return text
 }
 
 // ErrorPolicy says what becomes of a record that a plugin rejects.
@@ -79,6 +104,7 @@ type PluginConfig struct {
 type pluginConfigText struct {
 	clear    json.RawMessage
 	redacted json.RawMessage
+	secrets  []string // the texts that redacted lacks
 }
 
 // JSON is the whole object, "{}" where none is written. It holds secrets in
