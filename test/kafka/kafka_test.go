@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,7 +63,11 @@ func produce(t *testing.T, client *kgo.Client, name string, from, to int, partit
 func verify(t *testing.T, records []*kgo.Record, n int, partitions int32) {
 	t.Helper()
 	if len(records) != n {
-		t.Fatalf("read %d records back, not %d", len(records), n)
+		counts := make([]int, partitions)
+		for _, r := range records {
+			counts[r.Partition]++
+		}
+		t.Fatalf("read %d records back, not %d; by partition %v", len(records), n, counts)
 	}
 	next := make([]int, partitions)
 	for p := range next {
@@ -127,6 +132,9 @@ func TestThreeBrokersServeWhileOneIsDead(t *testing.T) {
 		// the topic needs two replicas in sync.
 		cluster.WaitInSync("numbers", 3, time.Minute)
 	}
+	if ends := cluster.EndOffsets("numbers"); !slices.Equal(ends, []int64{400, 400, 400, 400, 400, 400}) {
+		t.Errorf("2400 records were acknowledged, but the partitions end at %v", ends)
+	}
 	verify(t, cluster.Read("numbers"), 2400, 6)
 }
 
@@ -146,6 +154,38 @@ func incompressible(n int) []byte {
 	value := make([]byte, n)
 	rand.NewChaCha8([32]byte{}).Read(value)
 	return value
+}
+
+// TestRecordsOfAnyAgeStay lets the broker look for old records at once and often:
+// by its own defaults it deletes those whose timestamp is a week old.
+func TestRecordsOfAnyAgeStay(t *testing.T) {
+	cluster := kafkatest.Start(t, kafkatest.Options{Properties: map[string]string{
+		"log.initial.task.delay.ms": "0", "log.retention.check.interval.ms": "100",
+	}})
+	cluster.CreateTopic("old", 1, nil)
+	cluster.CreateTopic("trimmed", 1, map[string]string{"retention.ms": "1000"})
+	client := producer(t, cluster)
+	produce(t, client, "old", 0, 100, 1)
+	produce(t, client, "trimmed", 0, 100, 1)
+	trimmed := topic.Topic{Bootstrap: cluster.Bootstrap(), Name: "trimmed"}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		starts, err := trimmed.StartOffsets(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if starts[0] == 100 {
+			break
+		}
+		<-ticker.C
+	}
+	verify(t, cluster.Read("old"), 100, 1)
+	if left := cluster.Read("trimmed"); len(left) != 0 || cluster.EndOffsets("trimmed")[0] != 100 {
+		t.Fatalf("%d records read where all are deleted", len(left))
+	}
 }
 
 func TestSharedClusterIsOne(t *testing.T) {

@@ -57,6 +57,8 @@ func properties(id int, addresses []address, folder string, extra map[string]str
 		"share.coordinator.state.topic.replication.factor": replicas,
 		"share.coordinator.state.topic.min.isr":            inSync,
 
+		// Records may carry timestamps of any age and have to stay all the same.
+		"log.retention.ms": "-1",
 		// A killed broker is refused until the session of its former life ends.
 		"broker.session.timeout.ms":        "5000",
 		"broker.heartbeat.interval.ms":     "1000",

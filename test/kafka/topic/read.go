@@ -15,14 +15,18 @@ const fetchBytes = 16 << 20
 // those of one partition in the order of their offsets. The record and its bytes
 // may be kept.
 func (t *Topic) Each(ctx context.Context, visit func(*kgo.Record)) error {
+	starts, err := t.StartOffsets(ctx)
+	if err != nil {
+		return err
+	}
 	ends, err := t.EndOffsets(ctx)
 	if err != nil {
 		return err
 	}
 	assigned := make(map[int32]kgo.Offset)
 	for partition, end := range ends {
-		if end > 0 {
-			assigned[int32(partition)] = kgo.NewOffset().AtStart()
+		if starts[partition] < end {
+			assigned[int32(partition)] = kgo.NewOffset().At(starts[partition])
 		}
 	}
 	if len(assigned) == 0 {

@@ -46,7 +46,7 @@ func Create(ctx context.Context, bootstrap, name string, partitions int32, confi
 		return nil, fmt.Errorf("create topic %s: %w", name, err)
 	}
 	err = poll(ctx, func() (bool, error) {
-		offsets, err := endOffsets(ctx, admin, name)
+		offsets, err := listOffsets(ctx, admin, (*kadm.Client).ListEndOffsets, name)
 		return err == nil && len(offsets) == int(partitions), err
 	})
 	if err != nil {
@@ -56,16 +56,27 @@ func Create(ctx context.Context, bootstrap, name string, partitions int32, confi
 }
 
 // EndOffsets returns the end offset of each partition. In a topic that nobody
-// compacts and nobody writes transactions to, that is its number of records.
+// compacts and nobody writes transactions to, that is how many records it was
+// ever sent.
 func (t *Topic) EndOffsets(ctx context.Context) ([]int64, error) {
+	return t.offsets(ctx, "end", (*kadm.Client).ListEndOffsets)
+}
+
+// StartOffsets returns the offset of the oldest record that each partition still
+// keeps.
+func (t *Topic) StartOffsets(ctx context.Context) ([]int64, error) {
+	return t.offsets(ctx, "start", (*kadm.Client).ListStartOffsets)
+}
+
+func (t *Topic) offsets(ctx context.Context, which string, list lister) ([]int64, error) {
 	client, err := t.client()
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
-	offsets, err := endOffsets(ctx, kadm.NewClient(client), t.Name)
+	offsets, err := listOffsets(ctx, kadm.NewClient(client), list, t.Name)
 	if err != nil {
-		return nil, fmt.Errorf("end offsets of topic %s: %w", t.Name, err)
+		return nil, fmt.Errorf("%s offsets of topic %s: %w", which, t.Name, err)
 	}
 	return offsets, nil
 }
@@ -88,7 +99,7 @@ func (t *Topic) WaitCount(ctx context.Context, want int64) (int64, error) {
 	var count int64
 	admin := kadm.NewClient(client)
 	err = poll(ctx, func() (bool, error) {
-		offsets, err := endOffsets(ctx, admin, t.Name)
+		offsets, err := listOffsets(ctx, admin, (*kadm.Client).ListEndOffsets, t.Name)
 		if err == nil {
 			count = sum(offsets)
 		}
@@ -162,9 +173,12 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 	}
 }
 
-// endOffsets lists the offsets by partition; it fails unless all are known.
-func endOffsets(ctx context.Context, admin *kadm.Client, name string) ([]int64, error) {
-	listed, err := admin.ListEndOffsets(ctx, name)
+// lister asks for one offset of every partition of topics.
+type lister func(*kadm.Client, context.Context, ...string) (kadm.ListedOffsets, error)
+
+// listOffsets returns the offsets by partition; it fails unless all are known.
+func listOffsets(ctx context.Context, admin *kadm.Client, list lister, name string) ([]int64, error) {
+	listed, err := list(admin, ctx, name)
 	if err != nil {
 		return nil, err
 	}
