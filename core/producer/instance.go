@@ -109,7 +109,8 @@ func (i *instance) fail(reason string) {
 }
 
 // serveLog passes the library's log on until its channel is closed with the
-// client, without its opinion on the settings, which are ours.
+// client, without its opinion on the settings, which are ours, and without
+// fatal errors, which fail tells.
 func (i *instance) serveLog() {
 	defer close(i.logged)
 	limit := newLogLimit(time.Now)
@@ -119,7 +120,7 @@ func (i *instance) serveLog() {
 			if !ok {
 				return
 			}
-			if line.Tag != "CONFWARN" && limit.allow(line.Tag) {
+			if line.Tag != "CONFWARN" && line.Tag != "FATAL" && limit.allow(line.Tag) {
 				i.log.Log(context.Background(), logLevel(line.Level), "librdkafka", "tag", line.Tag, "message", line.Message)
 			}
 		case <-i.served:

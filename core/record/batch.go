@@ -165,7 +165,8 @@ func (b *Batch) Reset() {
 type Lane interface {
 	// NewBatch waits until the accumulator has room, then returns an empty batch
 	// whose Value.Blocks[0] has length 0 and room for at least size bytes. It ends early with ctx's error.
-	// The batch belongs to the caller until Submit or Discard.
+	// The batch belongs to the caller until Submit or Discard, soon: a caller that
+	// waits for data holds none, because what it reserved is missing to the other lanes.
 	NewBatch(ctx context.Context, size int) (*Batch, error)
 	// Submit hands the batch over; its records are tracked from here on. It
 	// blocks while the lane is busy. On ctx's end the batch is discarded and
