@@ -61,6 +61,7 @@ type agent struct {
 	producers []*namedProducer
 	host      *pluginhost.Host
 	lines     []*line
+	running   []*pluginhost.Stage // the stages that have been started
 	positions *pipeline.Checkpointer
 	ready     readiness
 }
@@ -193,7 +194,11 @@ func (a *agent) openProducers() config.Diagnostics {
 	var refused config.Diagnostics
 	for i := range a.config.Producers {
 		c := &a.config.Producers[i]
-		p, err := producer.New(producerConfig(c), a.metrics, a.log)
+		settings := producerConfig(c)
+		if a.flags.dev {
+			settings.Properties["allow.auto.create.topics"] = "true" // topics that interceptors choose
+		}
+		p, err := producer.New(settings, a.metrics, a.log)
 		if err != nil {
 			refused = append(refused, settingsRefused(c, err))
 			continue
@@ -226,26 +231,26 @@ func (a *agent) startStages(ctx context.Context) config.Diagnostics {
 	}
 	starting.Wait()
 	var refused config.Diagnostics
-	var running []*pluginhost.Stage
 	for n, l := range a.lines {
 		for i, s := range l.config.Stages() {
 			if err := errs[n][i]; err != nil {
 				refused = append(refused, pluginDiagnostics(l.config, s, err)...)
 				continue
 			}
-			running = append(running, l.stages[i])
+			a.running = append(a.running, l.stages[i])
 		}
 	}
-	a.opened("plugins", func() error { return closeStages(running) })
+	a.opened("plugins", a.closeStages)
 	return refused
 }
 
-// closeStages ends plugins, all at once, by force where one takes too long.
-func closeStages(stages []*pluginhost.Stage) error {
+// closeStages ends the plugins, all at once, by force where one takes too long.
+// Another call finds them ended.
+func (a *agent) closeStages() error {
 	ctx, cancel := context.WithTimeout(context.Background(), pluginCloseTime)
 	defer cancel()
 	var closing errgroup.Group
-	for _, s := range stages {
+	for _, s := range a.running {
 		closing.Go(func() error { return s.Close(ctx) })
 	}
 	return closing.Wait()

@@ -130,6 +130,7 @@ func (a *agent) run(ctx context.Context) error {
 	err := a.runPipelines(soft, hard, stop)
 	a.ready.set(false)
 	unacknowledged := a.unacknowledged()
+	background.Go(a.closeStages) // beside the producers, so that each has the whole time
 	endParts()
 	if ended := background.Wait(); err == nil {
 		err = ended
@@ -169,7 +170,7 @@ func (a *agent) limitShutdown(soft context.Context, giveUp context.CancelCauseFu
 	if errors.Is(context.Cause(soft), errStuck) {
 		giveUp(errStuck)
 	}
-	time.AfterFunc(timeout-min(closingTime, timeout/3), func() { giveUp(errDeadline) })
+	time.AfterFunc(timeout-min(closingTime, timeout/2), func() { giveUp(errDeadline) })
 	time.AfterFunc(timeout+lateTime, func() {
 		a.log.Error("the end took too long: the process ends now", "shutdown_timeout", timeout)
 		os.Exit(exitFailed)

@@ -35,7 +35,7 @@ type Watch struct {
 
 // NewWatch begins a watch, which Close ends.
 func (b *Broker) NewWatch(ctx context.Context) (*Watch, error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(b.address), kgo.FetchMaxWait(watchWait))
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.address), kgo.FetchMaxWait(watchWait), kgo.MetadataMinAge(10*time.Millisecond))
 	if err != nil {
 		return nil, fmt.Errorf("watch the embedded broker: %w", err)
 	}
