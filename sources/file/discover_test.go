@@ -304,7 +304,11 @@ func TestPermission(t *testing.T) {
 	r.must(os.Chmod(r.dir, 0)) // a folder that can't be read proves nothing
 	sourcetest.Eventually(t, func() bool { return logged.count(slog.LevelError) == 2 }, "the folder's error")
 	r.commit()
-	r.tracked("closed.log", "open.log", filepath.Base(r.source.Status()[2].Path))
+	before := r.config.Now()
+	sourcetest.Eventually(t, func() bool { return r.config.Now().Sub(before) > 2*time.Hour }, "many polls")
+	if n := len(r.source.Status()); n != 3 {
+		t.Errorf("%d files are followed while their folder can't be read, 3 before", n)
+	}
 	r.must(os.Chmod(r.dir, 0o700))
 	r.write("closed.log", "more\n")
 	r.expect("one", "polled", "polled", "polled", "finally", "more")
@@ -390,6 +394,59 @@ func TestReplacedFolderIsFollowed(t *testing.T) {
 	r.expect("one", "late")
 	r.write("logs/a.log", "new\n")
 	r.expect("one", "late", "new")
+}
+
+func TestReplacedFolderIsWatchedAnew(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "logs")
+	mustDo(t, os.Mkdir(dir, 0o700))
+	h := &hints{log: slog.New(slog.DiscardHandler), now: time.Now}
+	h.start()
+	defer h.close()
+	dirs := map[string]struct{}{dir: {}}
+	h.watch(dirs)
+	events, _ := h.channels()
+	mustDo(t, os.Rename(dir, dir+".old"))
+	for event := range events {
+		if event.Name == dir && event.Has(fsnotify.Rename) {
+			break
+		}
+	}
+	if !h.forget(dir) {
+		t.Error("the folder was not known to be watched")
+	}
+	mustDo(t, os.Mkdir(dir, 0o700))
+	h.watch(dirs)
+	appendTo(t, filepath.Join(dir, "a.log"), "x")
+	for event := range events {
+		if event.Name == filepath.Join(dir, "a.log") {
+			return
+		}
+	}
+}
+
+// TestListingsAreKeptOnlyWhenSettled: the times of a folder prove nothing while
+// they are younger than the clock that sets them is coarse.
+func TestListingsAreKeptOnlyWhenSettled(t *testing.T) {
+	dir := t.TempDir()
+	appendTo(t, filepath.Join(dir, "a.log"), "x")
+	w, err := newWalker([]string{dir + "/*.log"}, nil, true, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settled := func() bool { return w.kept.folders[listingKey{&w.include[0], dir}].settled }
+	now := time.Now()
+	for _, c := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, false}, {settleTime - 1, false}, {settleTime, true}, {settleTime + 1, true}} {
+		if n := len(w.scan(now.Add(c.after)).found); n != 1 || settled() != c.want {
+			t.Errorf("after %v: %d files, settled %v", c.after, n, settled())
+		}
+	}
+	appendTo(t, filepath.Join(dir, "b.log"), "x")
+	if n := len(w.scan(now.Add(settleTime + 2)).found); n != 2 || settled() {
+		t.Errorf("after a change: %d files, settled %v", n, settled())
+	}
 }
 
 func TestLostEventsCauseAPoll(t *testing.T) {

@@ -1,12 +1,15 @@
 package file
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
 
@@ -199,4 +202,26 @@ func TestOnceReadsNothingThatIsAddedLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.expect("one")
+}
+
+func TestOnceSaysWhatItCouldNotRead(t *testing.T) {
+	if os.Geteuid() == 0 {
+		mustDo(t, syscall.Seteuid(65534))
+		defer func() { mustDo(t, syscall.Seteuid(0)) }()
+	}
+	r := newRig(t, "*.log")
+	r.config.Once = true
+	r.write("a.log", "one\n")
+	r.write("closed.log", "secret\n")
+	r.must(os.Chmod(r.path("closed.log"), 0))
+	s := newSource(t, r.config)
+	defer s.Close()
+	lane := sourcetest.NewLane(t)
+	err := s.Run(context.Background(), []record.Lane{lane})
+	if err == nil || !strings.Contains(err.Error(), "closed.log") {
+		t.Errorf("error %v", err)
+	}
+	if got := lane.Values(); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("read %q", got)
+	}
 }

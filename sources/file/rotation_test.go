@@ -1,10 +1,14 @@
 package file
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
@@ -49,6 +53,113 @@ func TestGenerationsRotatedWhileNothingIsDelivered(t *testing.T) {
 	r.expect(append(want, "6")...)
 	r.commit()
 	r.tracked("a.log")
+}
+
+func TestSuccessorIsReadAfterItsPredecessor(t *testing.T) {
+	r := newRig(t, "a.log")
+	r.lane = sourcetest.NewLane(t)
+	r.lane.Limit(0)
+	const backlog = 20000
+	r.write("a.log", strings.Repeat("old\n", backlog))
+	r.startOn(r.lane)
+	r.tracked("a.log")
+	r.rename("a.log", "gone")
+	r.write("a.log", strings.Repeat("new\n", backlog))
+	r.tracked("a.log", "a.log")
+	r.lane.Limit(1 << 20)
+	r.lane.Wait(2 * backlog)
+	for i, v := range r.lane.Values() {
+		if (v == "old") != (i < backlog) {
+			t.Fatalf("record %d is %q", i, v)
+		}
+	}
+}
+
+// TestTruncationNoticedByTheRead: what is read after it is new content, before the
+// discoverer has looked.
+func TestTruncationNoticedByTheRead(t *testing.T) {
+	m := newSteps(t)
+	path := filepath.Join(m.dir, "a.log")
+	appendTo(t, path, "never read\n")
+	m.discoverer.poll(time.Now())
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, path, "anew\n")
+	m.readAll()
+	m.discoverer.poll(time.Now())
+	m.readAll()
+	if got := m.lane.Values(); !slices.Equal(got, []string{"anew"}) {
+		t.Errorf("read %q", got)
+	}
+}
+
+// TestPositionOfReplacedContentIsNotSaved rewrites a file before anybody looked: the
+// new bytes must not vouch for the old position.
+func TestPositionOfReplacedContentIsNotSaved(t *testing.T) {
+	m := newSteps(t)
+	path := filepath.Join(m.dir, "a.log")
+	appendTo(t, path, "one\ntwo\n")
+	m.discoverer.poll(time.Now())
+	m.readAll()
+	if err := os.WriteFile(path, []byte("eins\nzwei\ndrei\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.lane.Deliver(2)
+	for _, c := range m.source.Checkpoint(nil) {
+		if st, err := decodeState(c.Value); c.Key != "p/0/started" && (err != nil || st.position != 0) {
+			t.Errorf("position %+v was saved, %v", st, err)
+		}
+	}
+}
+
+// TestFileThatGrowsWhileItIsReleased: the tailer looks once more before it closes.
+func TestFileThatGrowsWhileItIsReleased(t *testing.T) {
+	m := newSteps(t)
+	path := filepath.Join(m.dir, "a.log")
+	appendTo(t, path, "one\n")
+	m.discoverer.poll(time.Now())
+	m.readAll()
+	m.lane.Deliver(1)
+	gone := filepath.Join(m.dir, "gone")
+	if err := os.Rename(path, gone); err != nil {
+		t.Fatal(err)
+	}
+	m.discoverer.poll(time.Now()) // releases the file
+	appendTo(t, gone, "two\n")
+	m.readAll()
+	m.discoverer.poll(time.Now())
+	m.readAll()
+	if got := m.lane.Values(); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("read %q", got)
+	}
+}
+
+// steps is a source whose goroutines are replaced by calls.
+type steps struct {
+	t          *testing.T
+	dir        string
+	source     *Source
+	discoverer *discoverer
+	tailer     *tailer
+	lane       *sourcetest.Lane
+}
+
+func newSteps(t *testing.T) *steps {
+	dir := t.TempDir()
+	m := &steps{t: t, dir: dir, source: newSource(t, configOf(filepath.Join(dir, "*.log"))), lane: sourcetest.NewLane(t)}
+	m.discoverer = newDiscoverer(m.source, 1)
+	m.tailer = &tailer{source: m.source, lane: m.lane, inbox: m.discoverer.inboxes[0]}
+	t.Cleanup(func() { m.source.Close() })
+	return m
+}
+
+func (m *steps) readAll() {
+	for m.tailer.take(); m.tailer.ready.len() > 0; m.tailer.take() {
+		if err := m.tailer.turn(context.Background()); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 }
 
 func slicesOf(s string, n int) []string { return strings.Fields(strings.Repeat(s+" ", n)) }
