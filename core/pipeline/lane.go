@@ -24,15 +24,15 @@ type lane struct {
 	number   int
 	pipeline *Pipeline
 	tracker  *tracker
-	input    chan *record.Batch // written by sources, read by head; closed by Pipeline.Run after the sources have ended
-	held     atomic.Int64       // batches submitted and not free yet
+	input    chan *inflight // written by sources, read by head; closed by Pipeline.Run after the sources have ended
+	held     atomic.Int64   // batches submitted and not free yet
 
 	mu      sync.Mutex
 	spare   []*record.Batch             // empty batches
 	open    map[*record.Batch]*inflight // made by NewBatch, not yet submitted
 	passing []*inflight                 // inside the stages, oldest first
-	average int                         // moving average of a record's bytes
-	growth  float64                     // moving average of bytes sent per byte read
+	average int                         // bytes of a record as read: a moving average, or less
+	growth  float64                     // bytes sent per byte read: a moving average, or more
 	nextID  uint64
 }
 
@@ -41,7 +41,7 @@ func newLane(number int, p *Pipeline) *lane {
 		number:   number,
 		pipeline: p,
 		tracker:  newTracker(),
-		input:    make(chan *record.Batch),
+		input:    make(chan *inflight),
 		open:     make(map[*record.Batch]*inflight),
 		average:  firstAverage,
 		growth:   1,
@@ -74,24 +74,28 @@ func (l *lane) NewBatch(ctx context.Context, size int) (*record.Batch, error) {
 	return b, nil
 }
 
-// Submit implements record.Lane.
+// Submit implements record.Lane. What the batch is expected to cost is known
+// before its source reserves the next one.
 func (l *lane) Submit(ctx context.Context, b *record.Batch) error {
+	f := l.close(b)
 	if b.Rows() == 0 {
-		l.Discard(b)
+		l.discard(f)
 		return ctx.Err()
 	}
+	l.estimate(f)
 	select {
-	case l.input <- b:
+	case l.input <- f:
 		return nil
 	case <-ctx.Done():
-		l.Discard(b)
+		l.discard(f)
 		return ctx.Err()
 	}
 }
 
 // Discard implements record.Lane.
-func (l *lane) Discard(b *record.Batch) {
-	f := l.close(b)
+func (l *lane) Discard(b *record.Batch) { l.discard(l.close(b)) }
+
+func (l *lane) discard(f *inflight) {
 	l.pipeline.producer.Adjust(-f.charge)
 	l.free(f)
 }
@@ -111,11 +115,10 @@ func (l *lane) close(b *record.Batch) *inflight {
 // head takes submitted batches in flight and passes them to out, which it closes at the end of input.
 func (l *lane) head(ctx context.Context, out chan<- *record.Batch) error {
 	defer close(out)
-	for b := range l.input {
-		f := l.close(b)
+	for f := range l.input {
+		b := f.batch
 		l.held.Add(1)
 		f.held.Store(int64(b.Rows()))
-		l.estimate(f)
 		l.tracker.add(f, time.Now())
 		l.mu.Lock()
 		l.nextID++
@@ -184,7 +187,9 @@ func (l *lane) send(ctx context.Context, b *record.Batch) error {
 func (l *lane) estimate(f *inflight) {
 	f.read = valueBytes(f.batch)
 	l.mu.Lock()
-	l.average = max(1, (7*l.average+int(f.read)/f.batch.Rows())/8)
+	// What makes a batch dear is believed at once, what makes it cheap by and by.
+	average := int(f.read) / f.batch.Rows()
+	l.average = max(1, min(average, (7*l.average+average)/8))
 	cost := f.cost() + int64(float64(f.read)*(l.growth-1))
 	l.mu.Unlock()
 	l.charge(f, cost)
@@ -196,7 +201,7 @@ func (l *lane) settle(f *inflight) {
 	if f.read > 0 {
 		now := float64(cost-int64(cap(f.block))-int64(f.batch.Rows())*recordOverhead) / float64(f.read)
 		l.mu.Lock()
-		l.growth = (7*l.growth + max(1, now)) / 8
+		l.growth = max(1, now, (7*l.growth+now)/8)
 		l.mu.Unlock()
 	}
 	l.charge(f, cost)

@@ -215,6 +215,23 @@ func TestGrowthIsForeseen(t *testing.T) {
 	}
 }
 
+// A batch of short records costs many times its bytes; that is reserved from the second batch on.
+func TestShortRecordsAreForeseen(t *testing.T) {
+	p := newTestPipeline(QuarantineRecord, newFeed(t, 10, []int{1000}), &fakeProducer{deliver: deliverAll}, &store{})
+	if err := p.Run(context.Background(), context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	producer := p.producer.(*fakeProducer)
+	b, err := p.lanes[0].NewBatch(t.Context(), 10000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reserved := producer.used.Load(); reserved < 1000*(recordOverhead+10) {
+		t.Errorf("%d bytes are reserved for 1000 records", reserved)
+	}
+	p.lanes[0].Discard(b)
+}
+
 func TestTheQuarantineIsTriedUntilItWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFeed(t, 10, []int{10})
