@@ -44,7 +44,7 @@ func FuzzLoad(f *testing.F) {
 // FuzzSecrets breaks a configuration around its secrets: whatever a slip of the
 // hand makes of it, no secret is shown.
 func FuzzSecrets(f *testing.F) {
-	for _, s := range []string{"", "{", "}", "\"", "=", ",", "\n", "<<EOT\n", "${", "#", "/*", "[", "(", "a = ", " x ", "''", "%{", "\\", "?", ":", "env(", "null"} {
+	for _, s := range []string{"", "{", "}", "\"", "=", ",", "\n", "<<EOT\n", "${", "#", "/*", "[", "(", "a = ", " x ", "''", "%{", "\\", "?", ":", "null"} {
 		for _, at := range []uint16{0, 20, 40, 61, 90, 140} {
 			f.Add(at, uint8(0), s)
 			f.Add(at, uint8(6), s)
@@ -65,8 +65,8 @@ func FuzzSecrets(f *testing.F) {
 			return
 		}
 		text = text[:from] + insert + text[to:]
-		if regexp.MustCompile(`[\w.-]` + secret).MatchString(text) {
-			return // part of a name, so none
+		if regexp.MustCompile(`[\w.-]` + secret + `|(env|file|credential)\s*\(\s*"?` + secret).MatchString(text) {
+			return // part of a name or the name of a variable or file, so none
 		}
 		_, diagnostics := loadText(t, text)
 		for _, d := range diagnostics {
@@ -80,7 +80,7 @@ func FuzzSecrets(f *testing.F) {
 // touchesName says that a change would reach into a secret or into the name
 // that makes it one: what is left is no secret any more.
 func touchesName(text string, from, to int, secret string) bool {
-	for _, name := range []string{secret, "password", "api_token", "key_password", "token", "salt", "env", "A", "sasl {", "tls {"} {
+	for _, name := range []string{secret, "password", "api_token", "key_password", "token", "salt", "env = {", "A = ", "sasl {", "tls {"} {
 		for start := 0; ; {
 			i := strings.Index(text[start:], name)
 			if i < 0 {
