@@ -21,8 +21,8 @@ import (
 )
 
 func newPluginCommand(s streams) *cobra.Command {
-	c := &cobra.Command{Use: "plugin", Short: "List and describe plugins", RunE: noCommand, Args: cobra.ArbitraryArgs}
-	c.AddCommand(newPluginListCommand(s), newPluginDescribeCommand(s))
+	c := &cobra.Command{Use: "plugin", Short: "List and describe plugins, make new ones and test them", RunE: noCommand, Args: cobra.ArbitraryArgs}
+	c.AddCommand(newPluginListCommand(s), newPluginDescribeCommand(s), newPluginNewCommand(s))
 	return c
 }
 
