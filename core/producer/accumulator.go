@@ -100,7 +100,8 @@ func (c *account) progressed() {
 }
 
 // fits says whether c may take n bytes more. An account that holds nothing
-// always may: one batch must pass, however large.
+// always may: one batch must pass, however large. So the limit holds but for
+// one batch of each pipeline that is larger than the pipeline's share.
 func (a *accumulator) fits(c *account, n int64) bool {
 	if c.used <= 0 {
 		return true
