@@ -123,6 +123,9 @@ func (s *Stage) bringUp(ctx context.Context) (*instance, error) {
 	if err := checkDescription(&s.spec, exe, description); err != nil {
 		return nil, err
 	}
+	if err := checkSchema(exe, description, s.spec.Config); err != nil {
+		return nil, err
+	}
 	if description.WantsTopology && s.spec.Topology == nil {
 		return nil, fmt.Errorf("start stage %q: BUG: plugin %q wants the topology and its spec has none", s.spec.Stage, s.spec.Plugin)
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // validateTimeout bounds all that Validate does with one stage.
-const validateTimeout = 14 * time.Second
+const validateTimeout = 12 * time.Second
 
 // Validate checks a stage before anything runs: its file, what the plugin says
 // of itself, its configuration against the plugin's schema, and then, in a
