@@ -221,6 +221,8 @@ func (a *agent) producer(name string) *namedProducer {
 // startStages starts every plugin, all at once, and returns what is wrong with
 // them, in the order of the configuration.
 func (a *agent) startStages(ctx context.Context) config.Diagnostics {
+	ctx, cancel := context.WithTimeout(ctx, pluginStartTime)
+	defer cancel()
 	var starting sync.WaitGroup
 	errs := make([][]error, len(a.lines))
 	for n, l := range a.lines {

@@ -20,6 +20,8 @@ const (
 	// closingTime is the part of shutdown_timeout that is kept for ending
 	// plugins, clients and files after the records have been given their time.
 	closingTime = 3 * time.Second
+	// pluginStartTime bounds the start of all plugins, which start at once.
+	pluginStartTime = 12 * time.Second
 	// pluginCloseTime bounds the end of one plugin.
 	pluginCloseTime = 2 * time.Second
 	// lateTime is how far past shutdown_timeout the process ends whatever hangs.
