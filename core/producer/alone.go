@@ -76,7 +76,7 @@ func (p *Producer) deliverAlone(ctx context.Context, part *partition, b *record.
 			return 0, nil, ctx.Err()
 		}
 		code := codeOf(err)
-		p.metrics.DeliveryErrors.WithLabelValues(part.topic.name, codeName(code)).Inc()
+		p.countError(part.topic.name, code)
 		if verdictOf(code) == suspect {
 			part.setWaiting("")
 			return 0, &record.Failure{Row: uint32(i), Stage: record.StageProducer, Code: codeName(code), Message: err.Error()}, nil

@@ -98,7 +98,6 @@ func TestRecordsArriveAsTheyAre(t *testing.T) {
 		{key: []byte("k"), value: nil, partition: 0, timestamp: stamp},
 		{key: nil, value: []byte("no key"), partition: 0, timestamp: stamp},
 		{key: []byte{}, value: []byte{}, partition: 0, timestamp: stamp},
-		{key: nil, value: nil, partition: 0, timestamp: stamp},
 		{value: []byte("headers"), partition: 0, timestamp: stamp, headers: []record.Header{
 			{Name: "b", Value: []byte("1")}, {Name: "a", Value: nil}, {Name: "b", Value: []byte{}}, {Name: "", Value: []byte("x")},
 		}},
@@ -172,6 +171,7 @@ func TestRecordsThatNoBrokerWouldTakeAreRefusedAlone(t *testing.T) {
 		{value: []byte("topic"), topic: "no such/topic", partition: record.PartitionAny},
 		{value: []byte("topic"), topic: strings.Repeat("x", 250), partition: record.PartitionAny},
 		text("good 2"),
+		{partition: record.PartitionAny},
 	}
 	batch := newBatch("t", rows...)
 	batch.Value.Spans[7].Kind = record.Object
@@ -187,7 +187,7 @@ func TestRecordsThatNoBrokerWouldTakeAreRefusedAlone(t *testing.T) {
 	}
 	want := []string{
 		"1 UNKNOWN_PARTITION", "2 UNKNOWN_PARTITION", "3 INVALID_TIMESTAMP", "4 INVALID_TIMESTAMP", "5 MSG_SIZE_TOO_LARGE",
-		"6 INVALID_HEADER", "7 NOT_SERIALIZED", "8 INVALID_TOPIC", "9 INVALID_TOPIC",
+		"6 INVALID_HEADER", "7 NOT_SERIALIZED", "8 INVALID_TOPIC", "9 INVALID_TOPIC", "11 NULL_WITHOUT_KEY",
 	}
 	if !slices.Equal(refused, want) {
 		t.Errorf("refused: %q", refused)

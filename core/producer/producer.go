@@ -137,9 +137,14 @@ func (p *Producer) take(from *instance, part *partition, m *kafka.Message, order
 	}
 }
 
+// countError counts a report that is an error. The producer's name bounds its topics.
+func (p *Producer) countError(topic string, code kafka.ErrorCode) {
+	p.metrics.DeliveryErrors.WithLabelValues(p.metrics.TopicLabel(p.config.Name, topic), codeName(code)).Inc()
+}
+
 // takeFailure counts a report that is an error and acts on its verdict.
 func (p *Producer) takeFailure(from *instance, part *partition, code kafka.ErrorCode, reason string) {
-	p.metrics.DeliveryErrors.WithLabelValues(part.topic.name, codeName(code)).Inc()
+	p.countError(part.topic.name, code)
 	switch code {
 	case kafka.ErrPurgeQueue, kafka.ErrPurgeInflight:
 		return // follows from another error
@@ -149,6 +154,8 @@ func (p *Producer) takeFailure(from *instance, part *partition, code kafka.Error
 	}
 	part.setReason(code, reason)
 	switch verdictOf(code) {
+	case configuration:
+		p.topology.refresh()
 	case replace:
 		from.fail(reason)
 	case suspect:

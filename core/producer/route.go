@@ -134,6 +134,8 @@ func refuse(t *routedTopic, b *record.Batch, i, largest int) (code, message stri
 		return "INVALID_TOPIC", fmt.Sprintf("%.300q is no name that Kafka allows for a topic", t.name)
 	case b.Key.Kind(i) == record.Object || b.Value.Kind(i) == record.Object:
 		return "NOT_SERIALIZED", "the key or value is an object: the pipeline needs a serializer for it"
+	case b.Value.Kind(i) == record.Null && b.Key.Kind(i) == record.Null:
+		return "NULL_WITHOUT_KEY", "a null value is a tombstone, which needs the key that it deletes"
 	case t.needsKey && b.Key.Kind(i) == record.Null:
 		return refusalWithoutKey(t.name)
 	case number != record.PartitionAny && (number < 0 || int(number) >= len(t.partitions)):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -25,7 +26,8 @@ type topology struct {
 
 	mu     sync.RWMutex
 	topics map[string]*topic
-	asked  chan struct{} // holds a token when a topic was added
+	asked  chan struct{} // holds a token when a topic was added or a count is doubted
+	stale  atomic.Bool   // the counts of known topics are doubted
 }
 
 // topic is one topic in use.
@@ -64,6 +66,15 @@ func (t *topology) use(name string) *topic {
 	default:
 	}
 	return known
+}
+
+// refresh has the counts of all topics asked for again, soon. It does not wait.
+func (t *topology) refresh() {
+	t.stale.Store(true)
+	select {
+	case t.asked <- struct{}{}:
+	default:
+	}
 }
 
 // list returns the topics in use.
@@ -160,7 +171,7 @@ func (t *topology) run(ctx context.Context, query func(func(*kafka.Producer) err
 		case <-ctx.Done():
 			return
 		}
-		all := time.Since(refreshed) > refreshEvery
+		all := t.stale.Swap(false) || time.Since(refreshed) > refreshEvery
 		if all {
 			refreshed = time.Now()
 		}
