@@ -13,16 +13,6 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-const (
-	// quietWhenFinal is how long a rotated file must not change before its last
-	// line counts as complete, where it can't be known whether somebody writes to it.
-	quietWhenFinal = 5 * time.Second
-	// quietWhenIdle is the same for a file that a process has open for writing. It
-	// is also how long a delivered file without a name is kept open where
-	// writers can't be known; with a known writer it is kept.
-	quietWhenIdle = time.Minute
-)
-
 // discoverer finds files, looks for changes in them, and decides when a file is
 // no longer followed. All of it belongs to one goroutine.
 type discoverer struct {

@@ -406,22 +406,26 @@ func TestReplacedFolderIsWatchedAnew(t *testing.T) {
 	h.watch(dirs)
 	events, _ := h.channels()
 	mustDo(t, os.Rename(dir, dir+".old"))
-	for event := range events {
-		if event.Name == dir && event.Has(fsnotify.Rename) {
-			break
-		}
-	}
+	waitForEvent(t, events, dir)
 	if !h.forget(dir) {
 		t.Error("the folder was not known to be watched")
 	}
 	mustDo(t, os.Mkdir(dir, 0o700))
 	h.watch(dirs)
 	appendTo(t, filepath.Join(dir, "a.log"), "x")
-	for event := range events {
-		if event.Name == filepath.Join(dir, "a.log") {
-			return
+	waitForEvent(t, events, filepath.Join(dir, "a.log"))
+}
+
+func waitForEvent(t *testing.T, events <-chan fsnotify.Event, name string) {
+	t.Helper()
+	sourcetest.Eventually(t, func() bool {
+		select {
+		case event := <-events:
+			return event.Name == name
+		default:
+			return false
 		}
-	}
+	}, "an event of %s", name)
 }
 
 // TestListingsAreKeptOnlyWhenSettled: the times of a folder prove nothing while

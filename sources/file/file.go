@@ -239,20 +239,8 @@ func (f *file) finish(now time.Time) bool {
 	if !f.rotated || f.final || f.closed {
 		return false
 	}
-	quiet := now.Sub(f.changed)
-	switch writersOf(f.fd) {
-	case writersNone:
-	case writersSome:
-		if quiet < quietWhenIdle {
-			return false
-		}
-	default:
-		if quiet < quietWhenFinal {
-			return false
-		}
-	}
-	f.final = true
-	return f.cursor < f.size
+	f.final = isFinal(writersOf(f.fd), now.Sub(f.changed))
+	return f.final && f.cursor < f.size
 }
 
 // isDone reports that a file without a name is delivered, and that nobody will add to it.
@@ -262,8 +250,7 @@ func (f *file) isDone(now time.Time) bool {
 	if f.closed || f.truncated || f.cursor != f.size || f.content.delivered.Load() < f.size {
 		return false
 	}
-	w := writersOf(f.fd)
-	return w == writersNone || w == writersUnknown && now.Sub(f.changed) >= quietWhenIdle
+	return isAbandoned(writersOf(f.fd), now.Sub(f.changed))
 }
 
 // release lets the tailer close the file, all of which is delivered. It fails

@@ -158,28 +158,3 @@ func lastLineEnd(f *os.File, size int64) (int64, error) {
 	}
 	return 0, nil
 }
-
-// writers says who may add to a file.
-type writers uint8
-
-const (
-	writersUnknown writers = iota // the file is another user's, or its filesystem can't tell
-	writersNone
-	writersSome
-)
-
-// writersOf asks for a read lease, which the kernel grants only while no process
-// has the file open for writing (fcntl(2), F_SETLEASE), and gives it back at once.
-func writersOf(fd int) writers {
-	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
-	switch {
-	case errors.Is(err, unix.EAGAIN):
-		return writersSome
-	case err != nil:
-		return writersUnknown
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK); err != nil {
-		return writersUnknown
-	}
-	return writersNone
-}
