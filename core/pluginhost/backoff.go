@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// doubling is a backoff: pauses from first to most, each twice the last, 20 % up or down by chance,
-// so that stages that failed together don't come back together. One goroutine uses it.
+// doubling is a backoff: pauses from first to most, each twice the last, 20 % up or down by chance
+// and never above most, so that stages that failed together don't come back together. One goroutine uses it.
 type doubling struct {
 	first, most time.Duration
 	tries       int
@@ -19,7 +19,7 @@ const maxDoublings = 20 // keeps the shift in range; every pause is at its most 
 func (b *doubling) next() time.Duration {
 	pause := min(b.first<<min(b.tries, maxDoublings), b.most)
 	b.tries++
-	return time.Duration(float64(pause) * (0.8 + 0.4*rand.Float64()))
+	return min(time.Duration(float64(pause)*(0.8+0.4*rand.Float64())), b.most)
 }
 
 // reset makes the next pause the first again.

@@ -35,6 +35,8 @@ type Options struct {
 	Hostname string
 	Logger   *slog.Logger
 	Metrics  *metric.Table
+	// Clock decides when processes are started again; nil: the system's.
+	Clock Clock
 }
 
 // Host owns what all plugins of an agent share: the directory of their sockets
@@ -57,6 +59,9 @@ const (
 // Open makes a directory for the sockets and removes those of hosts that died.
 // Close ends it.
 func Open(o Options) (*Host, error) {
+	if o.Clock == nil {
+		o.Clock = systemClock{}
+	}
 	h := &Host{options: o, transport: wire.NewTransport()}
 	var failures []error
 	for _, base := range socketBases(o.RunDir) {

@@ -34,6 +34,7 @@ type instance struct {
 	output  *output
 	logger  *slog.Logger
 	client  *plugin.Client
+	debug   *attachment         // in place of run and client: a plugin that the host did not start
 	control wirev1.PluginClient // on go-plugin's connection; records have their own
 	address string              // of the plugin's socket
 
@@ -47,9 +48,30 @@ type instance struct {
 	broken  chan struct{} // closed by fail: no lane may use the instance any more
 	failing sync.Once
 	failure breakage // set before broken is closed
+	culprit *lane    // likewise: the lane that called fail
+
+	users    sync.WaitGroup // lanes that hold the instance, see supervisor.acquire
+	retiring chan struct{}  // closed by its supervisor: lanes leave once nothing of theirs is unanswered
+	buried   chan struct{}  // closed by its supervisor once a broken process has ended and report is set
+	report   string         // why it broke and what it printed last; set before buried is closed
+	answered atomic.Bool    // whether a batch with records has been answered
+
+	// Where a record has to be found that breaks processes, one lane at a time
+	// has one batch at the plugin.
+	cautious atomic.Bool   // set before the first lane gets the instance; cleared once nothing is suspected
+	turn     chan struct{} // holds a value while a lane has its turn
+	senders  atomic.Int32  // streams on which records were sent
 
 	topologyMu sync.Mutex
 	topology   map[string]int32 // guarded by topologyMu: what the process has been told
+}
+
+// newInstance returns an instance without a process.
+func newInstance(exe *executable, logger *slog.Logger) *instance {
+	return &instance{
+		exe: exe, logger: logger, topology: map[string]int32{},
+		broken: make(chan struct{}), retiring: make(chan struct{}), buried: make(chan struct{}), turn: make(chan struct{}, 1),
+	}
 }
 
 // breakage says why an instance can't be used any more.
@@ -65,10 +87,8 @@ func (b breakage) String() string { return b.reason + ": " + b.detail }
 // yet. Whoever gets the instance ends it with shutdown or discard.
 func (h *Host) launch(ctx context.Context, spec *Spec, exe *executable, logger *slog.Logger) (*instance, error) {
 	out := newOutput(logger)
-	i := &instance{
-		exe: exe, run: newRun(exe, spec.Env, out), output: out, logger: logger,
-		broken: make(chan struct{}), topology: map[string]int32{},
-	}
+	i := newInstance(exe, logger)
+	i.run, i.output = newRun(exe, spec.Env, out), out
 	i.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: map[int]plugin.PluginSet{wire.ProtocolVersion: {wire.PluginName: controlPlugin{}}},
@@ -147,8 +167,11 @@ func (i *instance) explain(err error) error {
 
 // configure hands the stage's configuration over, only to be checked or for real.
 func (i *instance) configure(ctx context.Context, h *Host, spec *Spec, validateOnly bool) error {
-	ctx, cancel := context.WithTimeout(ctx, configureTimeout)
-	defer cancel()
+	if i.debug == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, configureTimeout)
+		defer cancel()
+	}
 	role := wirev1.Role_ROLE_VALUE
 	if spec.Kind == KeySerializer {
 		role = wirev1.Role_ROLE_KEY
@@ -208,9 +231,11 @@ func configRefused(exe *executable, errors []*wirev1.ConfigError) *Error {
 	return failed
 }
 
-// fail makes the instance unusable. Only the first reason counts.
-func (i *instance) fail(reason, detail string) {
+// fail makes the instance unusable. Only the first reason counts; by is the lane
+// that found it, nil: the supervisor did.
+func (i *instance) fail(reason, detail string, by *lane) {
 	i.failing.Do(func() {
+		i.culprit = by
 		i.failure = breakage{reason: reason, detail: sanitize(detail, maxProblem)}
 		close(i.broken)
 	})
@@ -226,10 +251,12 @@ func (i *instance) isBroken() bool {
 	}
 }
 
-// dump asks a hung process for its stacks, which Go prints on SIGQUIT.
+// dump asks a hung process for its stacks, which Go prints on SIGQUIT. A stopped
+// process has to go on for it.
 func (i *instance) dump() {
 	p := i.run.started.Load()
 	p.signal(unix.SIGQUIT)
+	p.signal(unix.SIGCONT)
 	timer := time.NewTimer(dumpTime)
 	defer timer.Stop()
 	select {
@@ -237,6 +264,25 @@ func (i *instance) dump() {
 	case <-timer.C:
 	}
 }
+
+// pid is the process id; 0: not known yet.
+func (i *instance) pid() int {
+	if i.debug != nil {
+		return int(i.debug.peer.Load())
+	}
+	return i.run.pid()
+}
+
+// exited is closed once the process has ended; of an attached one the host never learns.
+func (i *instance) exited() <-chan struct{} {
+	if i.debug != nil {
+		return nil
+	}
+	return i.run.started.Load().exited
+}
+
+// exit says how the process ended; only after exited is closed.
+func (i *instance) exit() string { return i.run.started.Load().status() }
 
 // shutdown ends a healthy instance: Close, then go-plugin's shutdown, then by force.
 func (i *instance) shutdown(ctx context.Context) {
@@ -250,12 +296,20 @@ func (i *instance) shutdown(ctx context.Context) {
 
 // discard ends an instance at once.
 func (i *instance) discard() {
+	if i.debug != nil {
+		i.debug.leave()
+		return
+	}
 	i.run.signal(unix.SIGKILL)
 	i.end(context.Background())
 }
 
 // end joins go-plugin's client under a watchdog and frees what the instance holds.
 func (i *instance) end(ctx context.Context) {
+	if i.debug != nil {
+		i.debug.leave()
+		return
+	}
 	killed := make(chan struct{})
 	go func() {
 		defer close(killed)

@@ -21,6 +21,7 @@ const (
 	longestRetry   = 5 * time.Minute        // likewise
 	noticeInterval = 10 * time.Second
 	hangUpTime     = time.Second // for the plugin to end its side of a stream
+	slowAfter      = time.Second // after which a batch that is not answered is reported
 )
 
 // Run passes the batches of one lane from in to out, in order. A batch is the
@@ -29,7 +30,7 @@ const (
 // out, else ctx's error. It is called once per lane, between Start and Close.
 func (s *Stage) Run(ctx context.Context, number int, in <-chan *record.Batch, out chan<- *record.Batch) error {
 	l := &lane{
-		stage: s, number: uint32(number), fed: make(chan *piece), out: out,
+		stage: s, supervisor: s.supervisors[number%len(s.supervisors)], number: uint32(number), fed: make(chan *piece), out: out,
 		retries: doubling{first: firstRetry, most: mostRetry},
 		notices: rate.Sometimes{First: 1, Interval: noticeInterval},
 	}
@@ -41,10 +42,11 @@ func (s *Stage) Run(ctx context.Context, number int, in <-chan *record.Batch, ou
 
 // lane is one ordering domain of a stage.
 type lane struct {
-	stage  *Stage
-	number uint32
-	fed    chan *piece          // from feed, which closes it
-	out    chan<- *record.Batch // not owned
+	stage      *Stage
+	supervisor *supervisor // of the instance that the lane belongs to
+	number     uint32
+	fed        chan *piece          // from feed, which closes it
+	out        chan<- *record.Batch // not owned
 
 	// The rest belongs to pump and the session that it runs.
 	pending []*piece        // not answered yet, oldest first
@@ -53,6 +55,10 @@ type lane struct {
 	lastID  uint64          // of the last batch sent; canaries repeat it
 	retries doubling        // of batches that come again without a restart
 	notices rate.Sometimes  // bounds what is logged about them
+
+	questioned bool   // pieces of pending are in question, which the supervisor knows
+	atWork     *piece // what the plugin had begun and not answered when the last session ended; nil: nothing
+	alone      bool   // no other lane had anything at the plugin then
 }
 
 // piece is what one frame carries: a batch, or a part of one that does not fit a frame.
@@ -62,7 +68,9 @@ type piece struct {
 	counts []topicCount // that the plugin must know before
 	last   bool         // the batch is done with this piece
 
-	sends uint32 // times that it was posted; only run writes it, and only before it posts
+	sends   uint32 // times that it was posted; only run writes it, and only before it posts
+	crashes int    // processes that broke over it
+	suspect bool   // a record in it is taken to break the plugin
 }
 
 // feed makes a piece of each batch, decides what the host can decide alone, and
@@ -92,27 +100,54 @@ func (l *lane) feed(ctx context.Context, in <-chan *record.Batch) error {
 
 // pump runs sessions, one after the other, until everything is out.
 func (l *lane) pump(ctx context.Context) error {
+	defer l.giveUp()
 	for {
-		i, err := l.stage.usable(ctx)
+		i, err := l.supervisor.acquire(ctx)
 		if err != nil {
 			return err
 		}
-		err = l.session(ctx, i)
-		var again *retry
-		var broken *brokenError
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.As(err, &broken):
-			i.fail(broken.reason, broken.Error())
-		case errors.As(err, &again):
-			l.wait(ctx, again)
-		default:
+		again, err := l.use(ctx, i)
+		if again == nil || err != nil {
 			return err
 		}
+		l.wait(ctx, again)
 	}
+}
+
+// giveUp takes back what the supervisor knows of a lane that ends.
+func (l *lane) giveUp() {
+	if l.questioned {
+		l.questioned = false
+		l.supervisor.question(-1)
+	}
+}
+
+// use runs one session. What is pending comes again where it returns a retry;
+// neither a retry nor an error: everything is out.
+func (l *lane) use(ctx context.Context, i *instance) (again *retry, err error) {
+	defer i.users.Done()
+	err = l.session(ctx, i)
+	var broken *brokenError
+	switch {
+	case err == nil:
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.As(err, &broken):
+		i.fail(broken.reason, broken.Error(), l)
+	case !errors.As(err, &again):
+		return nil, err
+	}
+	if i.isBroken() {
+		select {
+		case <-i.buried:
+			l.conclude(i)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		again = &retry{reason: "the process broke", now: true}
+	}
+	return again, nil
 }
 
 // wait leaves the plugin alone for a while before the same batches come again.
@@ -127,7 +162,7 @@ func (l *lane) wait(ctx context.Context, r *retry) {
 	l.notices.Do(func() {
 		l.stage.logger.Error("a batch waits and comes again", "lane", l.number, "reason", r.reason, "pause", length)
 	})
-	l.stage.note(r.reason)
+	l.supervisor.note(r.reason)
 	pause(ctx, length)
 }
 

@@ -151,13 +151,13 @@ func peer(pid, uid int) wire.Peer { return wire.Peer{PID: pid, UID: uint32(uid)}
 func TestAnotherProcessIsNoPeer(t *testing.T) {
 	f := newFixture(t)
 	s := f.start(t, f.spec(Interceptor, "trial", trial{}))
-	if err := s.current.checkPeer(peer(s.Status().PID, os.Geteuid())); err != nil {
+	if err := s.supervisors[0].current.checkPeer(peer(s.Status().PID, os.Geteuid())); err != nil {
 		t.Errorf("the plugin itself: %v", err)
 	}
-	if s.current.checkPeer(peer(os.Getpid(), os.Geteuid())) == nil {
+	if s.supervisors[0].current.checkPeer(peer(os.Getpid(), os.Geteuid())) == nil {
 		t.Error("a process of another group was accepted")
 	}
-	if s.current.checkPeer(peer(s.Status().PID, os.Geteuid()+1)) == nil {
+	if s.supervisors[0].current.checkPeer(peer(s.Status().PID, os.Geteuid()+1)) == nil {
 		t.Error("a process of another user was accepted")
 	}
 }

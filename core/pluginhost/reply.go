@@ -36,6 +36,17 @@ func (x *session) answer(ctx context.Context, frame *wire.ReplyFrame, ok bool) e
 	return nil
 }
 
+// salvage applies a reply that had come before the process broke, and reports whether it could.
+func (x *session) salvage(frame *wire.ReplyFrame) bool {
+	x.markAllSent()
+	if len(x.expected) == 0 || !x.expected[0].sent {
+		return false
+	}
+	took := time.Since(x.begin)
+	oldest := x.pop()
+	return oldest.canary || x.apply(oldest.piece, frame, took) == nil
+}
+
 // streamEnd is why the stream ended, where the receiver knows.
 func (x *session) streamEnd() error {
 	select {
@@ -81,6 +92,8 @@ func (x *session) apply(p *piece, frame *wire.ReplyFrame, took time.Duration) er
 		frame.LendTo(b)
 	}
 	p.rows = nil
+	x.instance.answered.Store(true)
+	x.supervisor.streak.Store(0)
 	if x.stage.spec.OnError == DropRecord {
 		dropFailures(b, refusedBefore)
 	}
@@ -187,12 +200,7 @@ func (x *session) split(err error) error {
 	again := &retry{reason: "a batch does not fit a frame", now: true}
 	switch {
 	case len(p.rows) > 1:
-		// Rows may be the batch's own list of live rows, which replies change.
-		rows := slices.Clone(p.rows)
-		half := len(rows) / 2
-		first := &piece{batch: p.batch, rows: rows[:half:half], counts: p.counts, sends: p.sends}
-		p.rows = rows[half:]
-		x.pending = slices.Insert(x.pending, at, first)
+		x.halve(at)
 	case x.rules.Block:
 		return &retry{reason: large.Error() + " (on_error = \"block\")"}
 	default:

@@ -36,7 +36,11 @@ type session struct {
 	expected []expectation // frames that have no reply yet, oldest first
 	begin    time.Time     // when the oldest became the oldest: its time runs from here
 	deadline *time.Timer   // of the oldest
+	warned   bool          // the oldest has been reported as slow
 	waiting  bool          // counted in the instance's busy lanes
+	leaving  bool          // the instance retires: nothing more is sent
+	sender   bool          // counted in the instance's senders
+	hasTurn  bool          // holds the turn of a cautious instance
 	posted   int           // pieces of pending that were sent
 	busy     bool          // since the last tick of the canary's clock
 }
@@ -52,9 +56,10 @@ type expectation struct {
 // everything is out (nil), the process breaks (a [*brokenError]), or the
 // pending batches must come again (a [*retry]).
 func (l *lane) session(ctx context.Context, i *instance) error {
+	l.atWork = nil
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conn, err := i.dialLane(l.stage.host.transport)
+	conn, err := i.dial(l.stage.host.transport)
 	if err != nil {
 		return brokenf(reasonStream, "open a connection: %w", err)
 	}
@@ -77,22 +82,42 @@ func (l *lane) session(ctx context.Context, i *instance) error {
 	x.hangUp(ctx, err)
 	cancel()
 	both.Wait()
+	x.leave(err)
 	return x.split(err) // not before: nobody encodes the pieces any more
 }
 
-// hangUp lets the plugin end its side of the stream, where there is nothing
-// wrong with it, so that it never sees two streams of one lane.
+// leave notes what was at the plugin when the session ended.
+func (x *session) leave(err error) {
+	x.markAllSent()
+	x.alone = x.hasTurn || x.instance.senders.Load() == 1
+	if len(x.expected) > 0 && x.expected[0].sent && !x.expected[0].canary {
+		x.atWork = x.expected[0].piece
+	}
+	x.rest()
+	// The turn of an instance that breaks is kept: nobody else is to be blamed.
+	var broken *brokenError
+	if x.hasTurn && !errors.As(err, &broken) && !x.instance.isBroken() {
+		<-x.instance.turn
+	}
+}
+
+// hangUp lets the plugin end its side of the stream, so that it never sees two
+// streams of one lane. What a process had answered before it broke counts.
 func (x *session) hangUp(ctx context.Context, err error) {
 	var broken *brokenError
-	if errors.As(err, &broken) || x.instance.isBroken() {
-		return
+	dying := x.instance.isBroken()
+	if errors.As(err, &broken) {
+		if broken.reason == reasonReply || broken.reason == reasonHang {
+			return
+		}
+		dying = true
 	}
 	timer := time.NewTimer(hangUpTime)
 	defer timer.Stop()
 	for {
 		select {
-		case _, ok := <-x.replies:
-			if !ok {
+		case frame, ok := <-x.replies:
+			if !ok || (dying && !x.salvage(frame)) {
 				return
 			}
 		case <-timer.C:
@@ -121,10 +146,7 @@ func (x *session) send(ctx context.Context) {
 func (x *session) sendOne(ctx context.Context, encoder *wire.Encoder, p *piece) error {
 	limit := x.stage.spec.Timeout
 	if len(p.counts) > 0 {
-		bounded, cancel := context.WithTimeout(ctx, limit)
-		err := x.instance.tell(bounded, p.counts)
-		cancel()
-		if err != nil {
+		if err := x.instance.tell(ctx, p.counts, limit); err != nil {
 			return brokenf(reasonStream, "%w", err)
 		}
 	}
@@ -185,8 +207,10 @@ func (x *session) run(ctx context.Context) error {
 	defer x.deadline.Stop()
 	canary := time.NewTicker(canaryInterval)
 	defer canary.Stop()
-	defer x.rest()
 	for x.advance(); !x.finished(); x.advance() {
+		if x.leaving && len(x.expected) == 0 {
+			return &retry{reason: "the plugin is reloaded", now: true}
+		}
 		select {
 		case p, ok := <-x.intake():
 			x.accept(p, ok)
@@ -207,6 +231,10 @@ func (x *session) run(ctx context.Context) error {
 			}
 		case <-canary.C:
 			x.probe()
+		case x.turnstile() <- struct{}{}:
+			x.hasTurn = true
+		case <-x.retirement():
+			x.leaving = true
 		case err := <-x.failed:
 			return err
 		case <-x.instance.broken:
@@ -266,12 +294,17 @@ func (x *session) advance() {
 		}
 		x.pending = append(x.pending[:0], x.pending[1:]...)
 		x.posted = max(x.posted-1, 0)
+		if x.questioned {
+			x.recount()
+		}
 	}
-	for x.posted < len(x.pending) && len(x.expected) < window {
+	x.passTurn()
+	for x.posted < len(x.pending) && len(x.expected) < x.room() {
 		p := x.pending[x.posted]
 		x.posted++
 		if len(p.rows) > 0 {
 			x.lastID = p.batch.ID
+			x.countSender()
 			x.post(expectation{piece: p})
 		}
 	}
@@ -304,8 +337,10 @@ func (x *session) pop() expectation {
 
 // restartClock gives the oldest expected frame its time.
 func (x *session) restartClock() {
-	x.begin = time.Now()
-	x.deadline.Reset(x.stage.spec.Timeout)
+	x.begin, x.warned = time.Now(), false
+	if limit := x.stage.spec.Timeout; limit > 0 {
+		x.deadline.Reset(min(limit, slowAfter))
+	}
 }
 
 // rest stops the clock of a lane that waits for nothing.
@@ -338,7 +373,7 @@ func (x *session) overdue() error {
 
 // probe sends a canary when nothing has happened since the last tick.
 func (x *session) probe() {
-	if idle := !x.busy && len(x.expected) == 0; idle {
+	if idle := !x.busy && len(x.expected) == 0 && !x.leaving && !x.instance.cautious.Load(); idle && x.instance.debug == nil {
 		x.post(expectation{piece: &piece{batch: &record.Batch{ID: x.lastID}}, canary: true})
 	}
 	x.busy = false

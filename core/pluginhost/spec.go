@@ -84,6 +84,14 @@ type Spec struct {
 	Timeout time.Duration     // per batch; 0: DefaultTimeout
 	Env     map[string]string // added to the fixed minimum environment
 
+	// Instances is how many processes share the stage's lanes; 0: 1. A lane
+	// belongs to one of them, so a stage needs as many lanes to use them all.
+	Instances int
+	// Attach is the unix socket of a plugin that already runs, under a debugger
+	// say, and is used instead of processes of the host's own: it is never
+	// killed and has no deadlines. Empty: the host starts the plugin.
+	Attach string
+
 	// AllowTopic says whether an interceptor may send records to a topic; nil: to none but their own.
 	AllowTopic func(topic string) bool
 	// Topology is asked for partition counts; needed for plugins that want them.
@@ -110,6 +118,10 @@ func (s Spec) withDefaults() Spec {
 	}
 	if s.Timeout <= 0 {
 		s.Timeout = DefaultTimeout
+	}
+	s.Instances = max(s.Instances, 1)
+	if s.Attach != "" {
+		s.Instances, s.Timeout = 1, 0
 	}
 	return s
 }

@@ -4,113 +4,124 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/barnabas-agent/barnabas/core/wire"
 	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
 )
 
-// State is where a stage's process stands.
-type State string
-
-// The states, in the order of a process's life.
-const (
-	Stopped  State = "stopped"
-	Starting State = "starting"
-	Ready    State = "ready"
-	Backoff  State = "backoff"
-)
-
-// Status is a snapshot of a stage for people.
-type Status struct {
-	Pipeline  string    `json:"pipeline"`
-	Stage     string    `json:"stage"`
-	Kind      Kind      `json:"kind"`
-	Plugin    string    `json:"plugin"`
-	Version   string    `json:"version"`
-	State     State     `json:"state"`
-	PID       int       `json:"pid"` // 0 while no process runs
-	Since     time.Time `json:"since"`
-	Restarts  int       `json:"restarts"`
-	LastError string    `json:"last_error"`
-}
-
-// Stage passes batches through one plugin process and replaces the process when
-// it breaks. It satisfies the pipeline's interface of the same name.
+// Stage passes batches through its instances, each a plugin process that is
+// replaced when it breaks. A lane belongs to one instance. It satisfies the
+// pipeline's interface of the same name.
 type Stage struct {
 	host    *Host
 	spec    Spec
 	logger  *slog.Logger
 	metrics stageMetrics
 
-	stop       context.CancelFunc // ends the supervisor; set by Start
-	supervised sync.WaitGroup     // the supervisor
+	supervisors []*supervisor      // one per instance
+	stop        context.CancelFunc // ends the supervisors; set by Start
+	supervised  sync.WaitGroup     // the supervisors
+	reloading   sync.Mutex         // held by Reload
 
 	mu          sync.Mutex
-	current     *instance           // guarded by mu: nil while no process is ready
-	changed     chan struct{}       // guarded by mu: closed and replaced when current changes
-	status      Status              // guarded by mu
 	description *wirev1.Description // guarded by mu: of the last process; nil before Start
 }
 
 // NewStage returns a stage that runs nothing yet.
 func (h *Host) NewStage(spec Spec) *Stage {
 	spec = spec.withDefaults()
-	logger := h.options.Logger.With("pipeline", spec.Pipeline, "stage", spec.Stage, "plugin", spec.Plugin)
-	return &Stage{
-		host: h, spec: spec, logger: logger,
-		metrics: newStageMetrics(h.options.Metrics, &spec),
-		stop:    func() {}, changed: make(chan struct{}),
-		status: Status{Pipeline: spec.Pipeline, Stage: spec.Stage, Kind: spec.Kind, Plugin: spec.Plugin, State: Stopped},
+	s := &Stage{
+		host: h, spec: spec, metrics: newStageMetrics(h.options.Metrics, &spec), stop: func() {},
+		logger: h.options.Logger.With("pipeline", spec.Pipeline, "stage", spec.Stage, "plugin", spec.Plugin),
 	}
+	for n := range spec.Instances {
+		logger := s.logger
+		if spec.Instances > 1 {
+			logger = logger.With("instance", n)
+		}
+		s.supervisors = append(s.supervisors, newSupervisor(s, logger))
+	}
+	return s
 }
 
 // Name is the stage's name in the configuration.
 func (s *Stage) Name() string { return s.spec.Stage }
 
-// Status returns a snapshot. It is safe for concurrent use.
-func (s *Stage) Status() Status {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.status
-}
-
-// Start starts the process and returns when it is configured. From then on a
-// process that breaks is replaced until Close. The error is an [*Error] where
+// Start starts the processes and returns when all are configured. From then on
+// one that breaks is replaced until Close. The error is an [*Error] where
 // the plugin is at fault; nothing runs then, and Close need not be called.
 func (s *Stage) Start(ctx context.Context) error {
-	s.setState(Starting, "")
-	first, err := s.bringUp(ctx)
+	for _, v := range s.supervisors {
+		v.setState(Starting, "")
+	}
+	instances, err := s.bringUpAll(ctx)
 	if err != nil {
-		s.setState(Stopped, err.Error())
+		for _, v := range s.supervisors {
+			v.setState(Stopped, err.Error())
+		}
 		return err
 	}
 	supervising, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.publish(first)
-	s.supervised.Go(func() { s.supervise(supervising, first) })
+	for n, v := range s.supervisors {
+		v.publish(instances[n])
+		s.supervised.Go(func() { v.run(supervising, instances[n]) })
+	}
 	return nil
 }
 
-// Close asks the plugin to finish its work and ends its process, by force at
-// ctx's end. Every Run must have returned.
+// bringUpAll makes a process for each supervisor, or none.
+func (s *Stage) bringUpAll(ctx context.Context) ([]*instance, error) {
+	instances, errs := make([]*instance, len(s.supervisors)), make([]error, len(s.supervisors))
+	var starting sync.WaitGroup
+	for n := range s.supervisors {
+		starting.Go(func() { instances[n], errs[n] = s.bringUp(ctx) })
+	}
+	starting.Wait()
+	at := slices.IndexFunc(errs, func(err error) bool { return err != nil })
+	if at < 0 {
+		return instances, nil
+	}
+	for _, i := range instances {
+		if i != nil {
+			i.discard()
+		}
+	}
+	return nil, errs[at]
+}
+
+// Close asks the plugin to finish its work and ends its processes, by force at
+// ctx's end. Every Run and Reload must have returned.
 func (s *Stage) Close(ctx context.Context) error {
 	s.stop()
 	s.supervised.Wait()
-	s.mu.Lock()
-	last := s.current
-	s.mu.Unlock()
+	var closing sync.WaitGroup
+	for _, v := range s.supervisors {
+		closing.Go(func() { v.close(ctx) })
+	}
+	closing.Wait()
+	return nil
+}
+
+// close ends the process that run has left.
+func (v *supervisor) close(ctx context.Context) {
+	v.mu.Lock()
+	last := v.current
+	v.mu.Unlock()
 	if last != nil {
-		s.publish(nil)
+		v.publish(nil)
 		last.shutdown(ctx)
 	}
-	s.setState(Stopped, "")
-	return nil
+	v.setState(Stopped, "")
 }
 
 // bringUp opens, describes, starts and configures one process.
 func (s *Stage) bringUp(ctx context.Context) (*instance, error) {
+	if s.spec.Attach != "" {
+		return s.bringUpAttached(ctx)
+	}
 	exe, err := openExecutable(&s.spec)
 	if err != nil {
 		return nil, err
@@ -133,11 +144,28 @@ func (s *Stage) bringUp(ctx context.Context) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	s.description, s.status.Version = description, description.Version
-	s.mu.Unlock()
 	i.description = description
 	if err := i.configure(ctx, s.host, &s.spec, false); err != nil {
+		i.discard()
+		return nil, err
+	}
+	return i, nil
+}
+
+// bringUpAttached connects to a plugin that runs already, and configures it.
+func (s *Stage) bringUpAttached(ctx context.Context) (*instance, error) {
+	i, err := s.host.attach(ctx, &s.spec, s.logger)
+	if err != nil {
+		return nil, err
+	}
+	err = checkDescription(&s.spec, i.exe, i.description)
+	if err == nil {
+		err = checkSchema(i.exe, i.description, s.spec.Config)
+	}
+	if err == nil {
+		err = i.configure(ctx, s.host, &s.spec, false)
+	}
+	if err != nil {
 		i.discard()
 		return nil, err
 	}
@@ -151,52 +179,20 @@ func (s *Stage) describedAs() *wirev1.Description {
 	return s.description
 }
 
-// usable waits for a process that can take batches.
-func (s *Stage) usable(ctx context.Context) (*instance, error) {
-	for {
-		s.mu.Lock()
-		current, changed := s.current, s.changed
-		s.mu.Unlock()
-		if current != nil && !current.isBroken() {
-			return current, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// publish makes an instance, or none, the one that lanes use.
-func (s *Stage) publish(i *instance) {
+// setDescription keeps what the process that runs now says of itself.
+func (s *Stage) setDescription(d *wirev1.Description) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current = i
-	close(s.changed)
-	s.changed = make(chan struct{})
-	s.status.State, s.status.Since, s.status.PID = Backoff, time.Now(), 0
-	if i != nil {
-		s.status.State, s.status.PID = Ready, i.run.pid()
-	}
-	s.metrics.setUp(i != nil)
+	s.description = d
 }
 
-// setState moves the status on; an empty problem leaves the last one standing.
-func (s *Stage) setState(state State, problem string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.status.State, s.status.Since = state, time.Now()
-	if problem != "" {
-		s.status.LastError = sanitize(problem, maxProblem)
+// showUp sets the metric: a stage is up when all its instances are.
+func (s *Stage) showUp() {
+	up := true
+	for _, v := range s.supervisors {
+		up = up && v.snapshot().State == Ready
 	}
-}
-
-// note keeps a problem for the status.
-func (s *Stage) note(problem string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.status.LastError = sanitize(problem, maxProblem)
+	s.metrics.setUp(up)
 }
 
 // rules are what the replies of an instance are held to.

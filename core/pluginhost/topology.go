@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/barnabas-agent/barnabas/core/record"
 	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
@@ -48,8 +49,13 @@ func topicsOf(b *record.Batch, rows []uint32) []string {
 
 // tell pushes the counts when the process does not have them all yet: every
 // topic that it knows, since a topology replaces the one before. Lanes that find
-// the same news wait for the one that tells it.
-func (i *instance) tell(ctx context.Context, counts []topicCount) error {
+// the same news wait for the one that tells it. It takes at most limit; 0: no bound.
+func (i *instance) tell(ctx context.Context, counts []topicCount, limit time.Duration) error {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
 	i.topologyMu.Lock()
 	defer i.topologyMu.Unlock()
 	merged := maps.Clone(i.topology)

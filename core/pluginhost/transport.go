@@ -29,9 +29,9 @@ func (i *instance) dialOptions(transport *wire.Transport) []grpc.DialOption {
 	)
 }
 
-// dialLane opens a connection for one lane's records, so that they are never in
-// the way of control calls nor of other lanes.
-func (i *instance) dialLane(transport *wire.Transport) (*grpc.ClientConn, error) {
+// dial opens a connection of its own to the process: a lane's records are never
+// in the way of control calls nor of other lanes.
+func (i *instance) dial(transport *wire.Transport) (*grpc.ClientConn, error) {
 	var dialer net.Dialer
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
 		return dialer.DialContext(ctx, "unix", i.address)
@@ -74,6 +74,10 @@ func (controlPlugin) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, conn *g
 func (i *instance) checkPeer(peer wire.Peer) error {
 	if int(peer.UID) != os.Geteuid() {
 		return fmt.Errorf("the listener runs as user %d", peer.UID)
+	}
+	if i.debug != nil {
+		i.debug.peer.Store(int64(peer.PID))
+		return nil
 	}
 	group, err := unix.Getpgid(peer.PID)
 	if err != nil {
