@@ -295,7 +295,11 @@ func openHost(log *slog.Logger, metrics *metric.Table, dataDir string) (*pluginh
 	if err != nil {
 		return nil, errors.New("the host has no name: " + err.Error())
 	}
-	o := pluginhost.Options{Hostname: hostname, Logger: log, Metrics: metrics, RunDir: os.Getenv("RUNTIME_DIRECTORY")}
+	o := pluginhost.Options{
+		Hostname: hostname, Logger: log, Metrics: metrics, RunDir: os.Getenv("RUNTIME_DIRECTORY"),
+		// Not os.Executable: the agent's file may have been replaced since it started.
+		Exec: []string{"/proc/self/exe", pluginhost.ExecCommand},
+	}
 	if dataDir != "" {
 		o.CacheDir = filepath.Join(dataDir, "plugins")
 		if o.RunDir == "" {

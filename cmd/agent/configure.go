@@ -108,6 +108,8 @@ func pluginSpec(c *config.Config, p *config.Pipeline, s *config.Stage) pluginhos
 		OnError:       pluginhost.OnError(s.OnError),
 		Timeout:       s.Timeout,
 		Env:           env,
+		Checksum:      s.Checksum,
+		MemoryMax:     s.MemoryMax,
 		AllowTopic:    allowTopic(p),
 		MaxRecordSize: int(c.Producer(p.Producer).MaxRequestSize),
 	}
@@ -160,7 +162,11 @@ func pluginDiagnostics(p *config.Pipeline, s *config.Stage, err error) config.Di
 	if refused.Output != "" {
 		hint = strings.TrimSpace(hint + "\nit printed: " + refused.Output)
 	}
-	return config.Diagnostics{s.Places.At("path").Error(fmt.Sprintf("plugin %q: %s", s.Plugin, refused.Problem), hint)}
+	at := "path"
+	if refused.Reason == pluginhost.WrongChecksum {
+		at = "checksum"
+	}
+	return config.Diagnostics{s.Places.At(at).Error(fmt.Sprintf("plugin %q: %s", s.Plugin, refused.Problem), hint)}
 }
 
 // newLog makes the agent's log.

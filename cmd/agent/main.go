@@ -7,9 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/barnabas-agent/barnabas/core/pluginhost"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == pluginhost.ExecCommand {
+		os.Exit(pluginhost.Exec(os.Args[2:]))
+	}
 	os.Exit(exitCode(newRoot(os.Stdout, os.Stderr).ExecuteContext(context.Background())))
 }
 

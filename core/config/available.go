@@ -26,8 +26,6 @@ func unavailable() map[string][]any {
 		"source.file.symlink_roots":         {[]string{}},
 		"source.file.delete_after_delivery": {false},
 		"stage.instances":                   {1},
-		"stage.checksum":                    {""},
-		"stage.memory_max":                  {},
 	}
 }
 

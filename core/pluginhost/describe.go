@@ -44,7 +44,7 @@ func (h *Host) describe(ctx context.Context, spec *Spec, exe *executable) (*wire
 	if d := h.cached(exe); d != nil {
 		return d, nil
 	}
-	d, err := printedDescription(ctx, exe)
+	d, err := h.printedDescription(ctx, spec, exe)
 	if err != nil {
 		d, err = h.askedDescription(ctx, spec, exe)
 	}
@@ -94,10 +94,10 @@ func boundDescription(d *wirev1.Description) error {
 }
 
 // printedDescription runs `<file> describe`.
-func printedDescription(ctx context.Context, exe *executable) (*wirev1.Description, error) {
+func (h *Host) printedDescription(ctx context.Context, spec *Spec, exe *executable) (*wirev1.Description, error) {
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	p, err := startProcess(exe, []string{"describe"}, environment(nil))
+	p, err := h.starter.start(exe, []string{"describe"}, environment(&Spec{MemoryMax: spec.MemoryMax}), spec.MemoryMax)
 	if err != nil {
 		return nil, err
 	}

@@ -22,12 +22,13 @@ const (
 	ConfigRefused                     // the configuration does not fit; Config holds every error
 	Unavailable                       // the plugin asks for something that this version does not have
 	Failed                            // the plugin broke while it was asked
+	WrongChecksum                     // the file is not the one that the configuration names
 )
 
 // String names the reason, as the metric of restarts labels it.
 func (r Reason) String() string {
 	names := [...]string{"unknown", "missing", "not_executable", "directory", "untrusted", "not_plugin",
-		"start_timeout", "protocol_version", "wrong_kind", "config", "unavailable", "failed"}
+		"start_timeout", "protocol_version", "wrong_kind", "config", "unavailable", "failed", "checksum"}
 	if int(r) < len(names) {
 		return names[r]
 	}

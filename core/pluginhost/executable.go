@@ -41,11 +41,25 @@ func openExecutable(spec *Spec) (*executable, error) {
 		return nil, e.openError(err)
 	}
 	e.file = file
-	if err := e.check(); err != nil {
+	err = e.check()
+	if err == nil {
+		err = e.verify(spec.Checksum)
+	}
+	if err != nil {
 		file.Close()
 		return nil, err
 	}
 	return e, nil
+}
+
+// verify holds the opened file, which is the one that is executed, against the
+// configured checksum; empty: any file will do.
+func (e *executable) verify(checksum string) error {
+	if checksum == "" || checksum == "sha256:"+e.sum {
+		return nil
+	}
+	return e.errorf(WrongChecksum, "if the change of the file is yours, write the new checksum into the configuration; else put the right file back, and find out who replaced it",
+		"%s has checksum sha256:%s, not the configured %s; it was not run", e.path, e.sum, checksum)
 }
 
 // close gives the descriptor back; running processes keep their own.

@@ -37,6 +37,9 @@ type Options struct {
 	Metrics  *metric.Table
 	// Clock decides when processes are started again; nil: the system's.
 	Clock Clock
+	// Exec is the command under which plugins start: a program and arguments
+	// that make it call [Exec].
+	Exec []string
 }
 
 // Host owns what all plugins of an agent share: the directory of their sockets
@@ -44,6 +47,7 @@ type Options struct {
 type Host struct {
 	options   Options
 	transport *wire.Transport
+	starter   *starter
 	dir       string   // private to this host; removed by Close
 	lock      *os.File // flock on dir's lock file while the host lives
 }
@@ -62,7 +66,10 @@ func Open(o Options) (*Host, error) {
 	if o.Clock == nil {
 		o.Clock = systemClock{}
 	}
-	h := &Host{options: o, transport: wire.NewTransport()}
+	if len(o.Exec) == 0 {
+		return nil, errors.New("BUG: a plugin host without the command that starts plugins")
+	}
+	h := &Host{options: o, transport: wire.NewTransport(), starter: &starter{command: o.Exec, groups: &controlGroups{}}}
 	var failures []error
 	for _, base := range socketBases(o.RunDir) {
 		err := h.openIn(base)

@@ -88,7 +88,7 @@ func (b breakage) String() string { return b.reason + ": " + b.detail }
 func (h *Host) launch(ctx context.Context, spec *Spec, exe *executable, logger *slog.Logger) (*instance, error) {
 	out := newOutput(logger)
 	i := newInstance(exe, logger)
-	i.run, i.output = newRun(exe, spec.Env, out), out
+	i.run, i.output = newRun(h.starter, exe, spec, out), out
 	i.client = plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  wire.Handshake(),
 		VersionedPlugins: map[int]plugin.PluginSet{wire.ProtocolVersion: {wire.PluginName: controlPlugin{}}},
@@ -102,6 +102,9 @@ func (h *Host) launch(ctx context.Context, spec *Spec, exe *executable, logger *
 		Logger:           hclog.NewNullLogger(), // what go-plugin would log, the host says itself
 		GRPCDialOptions:  i.dialOptions(h.transport),
 	})
+	if spec.MemoryMax > 0 {
+		logger.Info("memory_max is in force", "bytes", spec.MemoryMax, "by", h.starter.mechanism())
+	}
 	// Whatever go-plugin waits for, it ends with the process.
 	stop := context.AfterFunc(ctx, func() { i.run.signal(unix.SIGKILL) })
 	err := i.connect()

@@ -27,6 +27,9 @@ import (
 // TestMain is also the main of every plugin of these tests: the test binary
 // behaves by the name that it is run under.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == ExecCommand {
+		os.Exit(Exec(os.Args[2:]))
+	}
 	name := filepath.Base(os.Args[0])
 	if behave, ok := behaviours()[name]; ok {
 		behave()

@@ -1,12 +1,15 @@
 package pluginhost
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -17,52 +20,77 @@ import (
 	"github.com/barnabas-agent/barnabas/core/wire"
 )
 
-// lifelineFD is the descriptor of the lifeline in the child: the first of exec.Cmd.ExtraFiles.
-const lifelineFD = 3
-
 // process is one run of a plugin's file, in a process group of its own. It ends
 // with the agent in every case: the kernel kills it when the thread that
 // started it ends, and its lifeline reaches end of file.
 type process struct {
 	cmd      *exec.Cmd
-	stdout   *os.File // read end, closed by whoever reads it
-	stderr   *os.File // read end, closed by whoever reads it
-	lifeline *os.File // write end, closed with the process
+	stdout   *os.File      // read end, closed by whoever reads it
+	stderr   *os.File      // read end, closed by whoever reads it
+	lifeline *os.File      // write end, closed with the process
+	group    *controlGroup // removed with the process; nil: none
 
 	exited chan struct{} // closed by wait once the process is reaped and its group killed
 
 	mu     sync.Mutex
-	reaped bool // guarded by mu: the process id may belong to another process
-	killed bool // guarded by mu: SIGKILL was sent before the end was seen
+	reaped bool   // guarded by mu: the process id may belong to another process
+	killed bool   // guarded by mu: SIGKILL was sent before the end was seen
+	excess string // set before exited is closed: what it took too much of
 }
 
-// startProcess runs the opened file with the given arguments and environment.
-func startProcess(exe *executable, args, env []string) (*process, error) {
+// starter starts processes of plugins.
+type starter struct {
+	command []string // ends in Exec
+	groups  *controlGroups
+}
+
+// start runs the opened file with the given arguments and environment, and with
+// at most so much memory; 0: no limit. It returns once the plugin itself runs.
+func (s *starter) start(exe *executable, args, env []string, memory int64) (*process, error) {
+	limits, err := s.limit(memory)
+	if err != nil {
+		return nil, fmt.Errorf("start plugin %q: %w", exe.plugin, err)
+	}
+	p, report, err := s.startExec(exe, args, env, limits)
+	if err != nil {
+		limits.group.remove()
+		return nil, exe.startError(err)
+	}
+	if failed := readReport(report); failed != nil {
+		p.signal(unix.SIGKILL)
+		<-p.exited
+		closeFiles(p.stdout, p.stderr)
+		return nil, failed.explain(exe)
+	}
+	return p, nil
+}
+
+// startExec starts the process that becomes the plugin. On an error nothing is left but the control group.
+func (s *starter) startExec(exe *executable, args, env []string, limits limits) (p *process, report *os.File, err error) {
+	order, err := json.Marshal(execOrder{Parent: os.Getpid(), Script: !exe.elf, Cgroups: len(limits.group.entrances()), Data: limits.data})
+	if err != nil {
+		return nil, nil, err
+	}
 	pipes, err := newPipes()
 	if err != nil {
-		return nil, fmt.Errorf("start plugin %q: %w", exe.plugin, err)
+		return nil, nil, err
 	}
-	path, release, err := exe.launchPath(pipes.highest())
-	if err != nil {
-		pipes.closeAll()
-		return nil, fmt.Errorf("start plugin %q: %w", exe.plugin, err)
-	}
-	defer release()
+	self := append(append(slices.Clone(s.command), string(order), exe.path), args...)
 	cmd := &exec.Cmd{
-		Path:       path,
-		Args:       append([]string{exe.path}, args...),
+		Path:       s.command[0],
+		Args:       self,
 		Env:        append(env, wire.LifelineVariable+"="+strconv.Itoa(lifelineFD)),
 		Stdout:     pipes.stdoutWrite,
 		Stderr:     pipes.stderrWrite,
-		ExtraFiles: []*os.File{pipes.lifelineRead},
+		ExtraFiles: append([]*os.File{pipes.lifelineRead, pipes.reportWrite, exe.file}, limits.group.entrances()...),
 		SysProcAttr: &syscall.SysProcAttr{
 			Setpgid:   true,
 			Pdeathsig: syscall.SIGKILL,
 		},
 	}
-	p := &process{
+	p = &process{
 		cmd: cmd, stdout: pipes.stdoutRead, stderr: pipes.stderrRead, lifeline: pipes.lifelineWrite,
-		exited: make(chan struct{}),
+		group: limits.group, exited: make(chan struct{}),
 	}
 	started := make(chan error)
 	go p.wait(started)
@@ -70,9 +98,43 @@ func startProcess(exe *executable, args, env []string) (*process, error) {
 	pipes.closeChildEnds()
 	if err != nil {
 		pipes.closeHostEnds()
-		return nil, exe.startError(err)
+		return nil, nil, err
 	}
-	return p, nil
+	return p, pipes.reportRead, nil
+}
+
+// readReport waits until the process has become the plugin, which ends the
+// report, or says why it could not. It closes the report.
+func readReport(report *os.File) *execFailure {
+	defer report.Close()
+	// The deadline is for a file system that does not answer.
+	if err := report.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		return &execFailure{Step: "report", Text: err.Error()}
+	}
+	const mostReport = 16 << 10
+	text, err := io.ReadAll(io.LimitReader(report, mostReport))
+	if err != nil {
+		return &execFailure{Step: stepExecute, Text: err.Error()}
+	}
+	if len(text) == 0 {
+		return nil
+	}
+	failed := &execFailure{}
+	if err := json.Unmarshal(text, failed); err != nil {
+		return &execFailure{Step: "report", Text: err.Error()}
+	}
+	return failed
+}
+
+// explain makes the failure an error about the plugin's file, where it is at fault.
+func (f *execFailure) explain(exe *executable) error {
+	if f.Step != stepExecute {
+		return exe.errorf(Failed, "check the agent's limits of processes, files and memory", "its process can't %s: %s", f.Step, sanitize(f.Text, maxProblem))
+	}
+	if f.Errno != 0 {
+		return exe.startError(f.Errno)
+	}
+	return exe.startError(errors.New(f.Text))
 }
 
 // wait starts the process and reaps it. The death signal comes when the thread
@@ -90,12 +152,14 @@ func (p *process) wait(started chan<- error) {
 	awaitExit(p.pid())
 	// The zombie still holds the process id, so the group can't be a stranger's.
 	unix.Kill(-p.pid(), unix.SIGKILL)
+	p.excess = p.group.excess()
 	p.mu.Lock()
 	p.reaped = true
 	p.mu.Unlock()
 	// The exit status is read from ProcessState; an error here says nothing more.
 	_ = p.cmd.Wait()
 	p.lifeline.Close()
+	p.group.remove()
 	// A grandchild outside the group may hold the pipes open for ever.
 	deadline := time.Now().Add(drainDeadline)
 	p.stdout.SetReadDeadline(deadline)
@@ -141,23 +205,10 @@ func (p *process) status() string {
 	if state == nil {
 		return "an unknown end"
 	}
+	if p.excess != "" {
+		return state.String() + ", " + p.excess
+	}
 	return state.String()
-}
-
-// launchPath returns the path to execute. A program is executed through its
-// open descriptor, so that what was checked is what runs; the descriptor closes
-// on exec. Starting a child moves pipes to descriptors just above the highest
-// that it hands over, so the program's is put out of reach of them.
-func (e *executable) launchPath(highest int) (path string, release func(), err error) {
-	if !e.elf {
-		return e.path, func() {}, nil
-	}
-	const reach = 16
-	fd, err := unix.FcntlInt(e.file.Fd(), unix.F_DUPFD_CLOEXEC, highest+reach)
-	if err != nil {
-		return "", nil, fmt.Errorf("duplicate the descriptor of %s: %w", e.path, err)
-	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), func() { unix.Close(fd) }, nil
 }
 
 // startError says why the kernel would not execute the file.
@@ -178,18 +229,20 @@ func (e *executable) startError(err error) error {
 	return failed.because(err)
 }
 
-// pipes are the three pipes between the agent and a child.
+// pipes are the pipes between the agent and a child.
 type pipes struct {
 	stdoutRead, stdoutWrite     *os.File
 	stderrRead, stderrWrite     *os.File
 	lifelineRead, lifelineWrite *os.File
+	reportRead, reportWrite     *os.File
 }
 
-// newPipes makes all three, or none.
+// newPipes makes all, or none.
 func newPipes() (p *pipes, err error) {
 	p = &pipes{}
 	for _, pair := range [][2]**os.File{
 		{&p.stdoutRead, &p.stdoutWrite}, {&p.stderrRead, &p.stderrWrite}, {&p.lifelineRead, &p.lifelineWrite},
+		{&p.reportRead, &p.reportWrite},
 	} {
 		if *pair[0], *pair[1], err = os.Pipe(); err != nil {
 			p.closeAll()
@@ -199,35 +252,20 @@ func newPipes() (p *pipes, err error) {
 	return p, nil
 }
 
-// highest is the highest descriptor of the pipes.
-func (p *pipes) highest() int {
-	highest := 0
-	for _, f := range p.files() {
-		// Not Fd: it would take the file out of the poller, and deadlines with it.
-		raw, err := f.SyscallConn()
-		if err != nil {
-			continue
-		}
-		raw.Control(func(fd uintptr) { highest = max(highest, int(fd)) })
-	}
-	return highest
-}
-
-func (p *pipes) files() []*os.File {
-	return []*os.File{p.stdoutRead, p.stdoutWrite, p.stderrRead, p.stderrWrite, p.lifelineRead, p.lifelineWrite}
-}
-
 // closeChildEnds closes what only the child uses, once it has it.
 func (p *pipes) closeChildEnds() {
-	closeFiles(p.stdoutWrite, p.stderrWrite, p.lifelineRead)
+	closeFiles(p.stdoutWrite, p.stderrWrite, p.lifelineRead, p.reportWrite)
 }
 
 // closeHostEnds closes what the process would own, had it started.
 func (p *pipes) closeHostEnds() {
-	closeFiles(p.stdoutRead, p.stderrRead, p.lifelineWrite)
+	closeFiles(p.stdoutRead, p.stderrRead, p.lifelineWrite, p.reportRead)
 }
 
-func (p *pipes) closeAll() { closeFiles(p.files()...) }
+func (p *pipes) closeAll() {
+	p.closeChildEnds()
+	p.closeHostEnds()
+}
 
 // closeFiles closes what is open; a nil file's Close only returns an error.
 func closeFiles(files ...*os.File) {

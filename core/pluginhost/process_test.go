@@ -118,7 +118,7 @@ func openFiles(t *testing.T) int {
 // hostThatIsKilled is the main of an agent that starts a plugin, says its
 // process id, and waits to be killed.
 func hostThatIsKilled() {
-	host, err := Open(Options{RunDir: os.Args[1], Logger: discard(), Metrics: newMetrics()})
+	host, err := Open(Options{RunDir: os.Args[1], Exec: execSelf(), Logger: discard(), Metrics: newMetrics()})
 	if err != nil {
 		panic(err)
 	}
@@ -161,7 +161,7 @@ func TestPluginDiesWithTheAgent(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(runDir, hostDirPrefix+"*")); len(left) != 1 {
 		t.Fatalf("the killed agent left %v, want its directory", left)
 	}
-	next, err := Open(Options{RunDir: runDir, Logger: discard(), Metrics: newMetrics()})
+	next, err := Open(Options{RunDir: runDir, Exec: execSelf(), Logger: discard(), Metrics: newMetrics()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestPluginDiesWithTheAgent(t *testing.T) {
 
 func TestLongRunDirIsReplacedByAShortOne(t *testing.T) {
 	t.Parallel()
-	host, err := Open(Options{RunDir: filepath.Join(t.TempDir(), strings.Repeat("d", 100)), Logger: discard(), Metrics: newMetrics()})
+	host, err := Open(Options{RunDir: filepath.Join(t.TempDir(), strings.Repeat("d", 100)), Exec: execSelf(), Logger: discard(), Metrics: newMetrics()})
 	if err != nil {
 		t.Fatal(err)
 	}

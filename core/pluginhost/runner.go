@@ -30,8 +30,10 @@ var _ runner.Runner = (*run)(nil)
 // can crash, and stop reading a stdout whose lines are long. It learns of the
 // end from the process, not from its pipes, which a grandchild may hold open.
 type run struct {
-	exe    *executable
-	output *output
+	exe     *executable
+	starter *starter
+	memory  int64 // most bytes of memory; 0: no limit
+	output  *output
 
 	env []string // go-plugin's variables last; set by prepare
 	dir string   // the socket's, made by go-plugin; set by prepare
@@ -48,8 +50,8 @@ type run struct {
 }
 
 // newRun returns a run that has not started anything.
-func newRun(exe *executable, env map[string]string, out *output) *run {
-	r := &run{exe: exe, output: out, env: environment(env)}
+func newRun(s *starter, exe *executable, spec *Spec, out *output) *run {
+	r := &run{exe: exe, starter: s, memory: spec.MemoryMax, output: out, env: environment(spec)}
 	r.env = append(r.env, wire.LogLevelVariable+"="+leastLevel(out.logger))
 	r.handshakeRead, r.handshakeWrite = io.Pipe()
 	return r
@@ -63,7 +65,7 @@ func (r *run) prepare(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner,
 
 // environment is what a plugin finds: a fixed minimum and what the
 // configuration adds, and nothing of the agent's own.
-func environment(configured map[string]string) []string {
+func environment(spec *Spec) []string {
 	env := []string{
 		"PATH=/usr/local/bin:/usr/bin:/bin",
 		"LANG=C.UTF-8",
@@ -71,10 +73,13 @@ func environment(configured map[string]string) []string {
 		"GOTRACEBACK=all",
 		"GOMAXPROCS=" + strconv.Itoa(runtime.GOMAXPROCS(0)),
 	}
-	for name, value := range configured {
+	if spec.MemoryMax > 0 {
+		env = append(env, "GOMEMLIMIT="+strconv.FormatInt(spec.MemoryMax/100*goMemoryShare, 10))
+	}
+	for name, value := range spec.Env {
 		env = append(env, name+"="+value)
 	}
-	slices.Sort(env[len(env)-len(configured):])
+	slices.Sort(env[len(env)-len(spec.Env):])
 	return env
 }
 
@@ -91,7 +96,7 @@ func leastLevel(logger *slog.Logger) string {
 
 // Start starts the process and the goroutines that read its output.
 func (r *run) Start(context.Context) error {
-	p, err := startProcess(r.exe, nil, r.env)
+	p, err := r.starter.start(r.exe, nil, r.env, r.memory)
 	if err != nil {
 		r.mu.Lock()
 		r.startErr = err

@@ -92,6 +92,9 @@ type Spec struct {
 	// killed and has no deadlines. Empty: the host starts the plugin.
 	Attach string
 
+	Checksum  string // "sha256:" and 64 hexadecimal digits that the file must have at every start; empty: any
+	MemoryMax int64  // most bytes of memory of a process, at least MinMemory; 0: no limit
+
 	// AllowTopic says whether an interceptor may send records to a topic; nil: to none but their own.
 	AllowTopic func(topic string) bool
 	// Topology is asked for partition counts; needed for plugins that want them.

@@ -58,7 +58,7 @@ func newFixture(t testing.TB) *fixture {
 		}
 	}
 	f.Host, err = Open(Options{
-		RunDir: f.runDir, CacheDir: filepath.Join(f.dir, "cache"), Hostname: "here",
+		RunDir: f.runDir, CacheDir: filepath.Join(f.dir, "cache"), Hostname: "here", Exec: execSelf(),
 		Logger: slog.New(slog.NewTextHandler(f.logs, nil)), Metrics: metric.New(),
 	})
 	if err != nil {
@@ -77,6 +77,9 @@ func newFixture(t testing.TB) *fixture {
 	})
 	return f
 }
+
+// execSelf has the test's program start plugins, as the agent's does.
+func execSelf() []string { return []string{"/proc/self/exe", ExecCommand} }
 
 // shortDir is a directory whose path leaves room for sockets.
 func shortDir(t testing.TB) string {
