@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"container/list"
 	"sort"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type inflight struct {
 	runs       []pendingRun
 	resolved   []uint64 // bit per row
 	unresolved int
+	tracked    *list.Element // nil once all rows are resolved
 
 	charge   int64        // bytes of the accumulator still held; the lane's until send, then held's
 	held     atomic.Int64 // rows whose memory is still in use

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"container/list"
 	"sync"
 	"time"
 
@@ -11,24 +12,30 @@ import (
 // a record only when that record and all before it in the stream are resolved.
 // A row that nobody reports stays unresolved, always.
 //
+// What it keeps is bounded by the rows that are not resolved, however much
+// passes them: batches leave it with their last row, and a run that is resolved
+// leaves its end to the one before it.
+//
 // Lock order: tracker.mu, then whatever record.Stream.Delivered takes.
 type tracker struct {
 	mu      sync.Mutex
-	streams map[record.Stream][]*pendingRun // in flight, oldest first
-	oldest  []*inflight                     // batches in the order of submission; heads are removed once resolved
-	records int                             // rows in flight
+	newest  map[record.Stream]*pendingRun // of the streams that have rows in flight
+	batches list.List                     // of *inflight that are not resolved, in the order of submission
+	records int                           // rows in flight
 }
 
-// pendingRun is the rows [first, end) of one run in flight. It may outlive its
-// batch: rows that are resolved wait here for those before them in the stream.
+// pendingRun is the rows [first, end) of one run, not all of them resolved. The
+// runs of a stream are linked in its order; the oldest stands at the stream's position.
 type pendingRun struct {
 	stream           record.Stream
-	first, next, end int   // next is the first row that is not resolved
-	position         int64 // where the stream is once row next-1 is passed
+	first, next, end int         // next is the first row that is not resolved
+	position         int64       // where the stream is once row next-1 is passed
+	behind           int64       // where it is once row end-1 is: past the resolved runs that follow
+	older, newer     *pendingRun // nil: none
 }
 
 func newTracker() *tracker {
-	return &tracker{streams: make(map[record.Stream][]*pendingRun)}
+	return &tracker{newest: make(map[record.Stream]*pendingRun)}
 }
 
 // add takes the batch's rows in flight. Batches of a lane are added in the
@@ -39,17 +46,22 @@ func (t *tracker) add(f *inflight, now time.Time) {
 	f.since = now
 	f.runs = make([]pendingRun, len(f.batch.Runs))
 	for i, r := range f.batch.Runs {
-		f.runs[i] = pendingRun{stream: r.Stream, first: r.First, next: r.First, end: r.First + r.Count}
-		t.streams[r.Stream] = append(t.streams[r.Stream], &f.runs[i])
+		end := r.First + r.Count
+		older := t.newest[r.Stream]
+		f.runs[i] = pendingRun{stream: r.Stream, first: r.First, next: r.First, end: end, behind: f.batch.Ends[end-1], older: older}
+		if older != nil {
+			older.newer = &f.runs[i]
+		}
+		t.newest[r.Stream] = &f.runs[i]
 	}
 	f.unresolved = f.batch.Rows()
 	f.resolved = make([]uint64, (f.unresolved+63)/64)
 	t.records += f.unresolved
-	t.oldest = append(t.oldest, f)
+	f.tracked = t.batches.PushBack(f)
 }
 
-// resolve marks rows, in ascending order within each call, and moves the
-// positions that this frees. Rows that are resolved already are left alone.
+// resolve marks rows and moves the positions that this frees. Rows that are
+// resolved already are left alone. The rows of a run should follow one another.
 func (t *tracker) resolve(f *inflight, rows []uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -72,51 +84,65 @@ func (t *tracker) resolve(f *inflight, rows []uint32) {
 	if run >= 0 {
 		t.advance(f, run)
 	}
-	for len(t.oldest) > 0 && t.oldest[0].unresolved == 0 {
-		t.oldest[0] = nil
-		t.oldest = t.oldest[1:]
+	if f.unresolved == 0 && f.tracked != nil {
+		t.batches.Remove(f.tracked)
+		f.tracked = nil
 	}
 }
 
-// advance moves the position of a run's stream over what is resolved at its head.
+// advance moves a run over what is resolved at its head, and the position of its
+// stream where nothing older is in the way.
 func (t *tracker) advance(f *inflight, run int) {
 	r := &f.runs[run]
 	before := r.next
 	for r.next < r.end && f.isResolved(r.next) {
 		r.next++
 	}
-	queue := t.streams[r.stream]
 	if r.next == before {
 		return
 	}
 	r.position = f.batch.Ends[r.next-1]
-	if queue[0] != r {
-		return
-	}
-	var position int64
-	for len(queue) > 0 && queue[0].next > queue[0].first {
-		head := queue[0]
-		position = head.position
-		if head.next < head.end {
-			break
+	switch {
+	case r.next < r.end:
+		if r.older == nil {
+			r.stream.Delivered(r.position)
 		}
-		queue[0] = nil
-		queue = queue[1:]
+	case r.older != nil:
+		r.older.behind = r.behind
+		t.unlink(r)
+	default:
+		position, next := r.behind, r.newer
+		if next != nil && next.next > next.first {
+			position = next.position
+		}
+		t.unlink(r)
+		r.stream.Delivered(position)
 	}
-	if len(queue) == 0 {
-		delete(t.streams, r.stream)
-	} else {
-		t.streams[r.stream] = queue
+}
+
+// unlink takes a run that is resolved out of its stream. It keeps no links, which
+// would keep the runs of other batches in memory.
+func (t *tracker) unlink(r *pendingRun) {
+	switch {
+	case r.newer != nil:
+		r.newer.older = r.older
+	case r.older != nil:
+		t.newest[r.stream] = r.older
+	default:
+		delete(t.newest, r.stream)
 	}
-	r.stream.Delivered(position)
+	if r.older != nil {
+		r.older.newer = r.newer
+	}
+	r.older, r.newer = nil, nil
 }
 
 // state returns the rows in flight and the age of the oldest, zero when there is none.
 func (t *tracker) state(now time.Time) (records int, oldest time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.oldest) > 0 {
-		oldest = now.Sub(t.oldest[0].since)
+	if front := t.batches.Front(); front != nil {
+		oldest = now.Sub(front.Value.(*inflight).since)
 	}
 	return t.records, oldest
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -124,10 +125,49 @@ func TestTrackerAgainstAModel(t *testing.T) {
 				if oldest != wantAge {
 					t.Fatalf("the oldest is %v, want %v", oldest, wantAge)
 				}
-				if inFlight == 0 && (len(tracker.streams) != 0 || len(tracker.oldest) != 0) {
+				if inFlight == 0 && (len(tracker.newest) != 0 || tracker.batches.Len() != 0) {
 					t.Fatal("what is resolved is kept")
 				}
 			},
 		})
 	})
+}
+
+// One record that waits, for its partition's leader or for a disk, must not
+// make the agent keep what passes it: that may be days of traffic.
+func TestWhatPassesAWaitingRecordIsNotKept(t *testing.T) {
+	const batches, block = 2000, 64 << 10
+	tracker := newTracker()
+	file := &stream{t: t}
+	submit := func(n int) *inflight {
+		b := &record.Batch{Topics: []string{"t"}}
+		b.Value.AddBlock(make([]byte, block))
+		b.Append(file, record.Span{}, 0, int64(n), int64(n)+1)
+		f := &inflight{batch: b, block: b.Value.Blocks[0]}
+		tracker.add(f, time.Unix(int64(n), 0))
+		return f
+	}
+	waiting := submit(0)
+	before := heap()
+	for n := range batches {
+		tracker.resolve(submit(n+1), []uint32{0})
+	}
+	if kept := heap() - before; kept > batches*block/10 {
+		t.Errorf("%d bytes are kept behind a record that waits", kept)
+	}
+	if records, age := tracker.state(time.Unix(5, 0)); records != 1 || age != 5*time.Second || file.delivered != 0 {
+		t.Errorf("%d records in flight, the oldest for %v, position %d", records, age, file.delivered)
+	}
+	tracker.resolve(waiting, []uint32{0})
+	if file.delivered != batches+1 {
+		t.Errorf("position %d", file.delivered)
+	}
+}
+
+// heap returns the bytes in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
