@@ -3,87 +3,16 @@ package plugintest
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/core/wire"
 	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
+	"github.com/barnabas-agent/barnabas/plugins/sdk"
 	"github.com/barnabas-agent/barnabas/plugins/sdk/internal/rows"
 )
-
-// checkDescription looks at what the plugin says of itself.
-func checkDescription(ctx context.Context, connect connector, o options) error {
-	s, err := open(ctx, connect, o)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	d := s.description
-	if d.Name == "" || d.Version == "" || d.Kind == wirev1.StageKind_STAGE_KIND_UNSPECIFIED {
-		return fmt.Errorf("name %q, version %q, kind %s: all three are needed", d.Name, d.Version, d.Kind)
-	}
-	if !slices.Contains(d.ProtocolVersions, wire.ProtocolVersion) {
-		return fmt.Errorf("protocol versions %v, want %d among them", d.ProtocolVersions, wire.ProtocolVersion)
-	}
-	if wire.ColumnsOf(d.Writes).Has(wire.ColumnSource) {
-		return fmt.Errorf("it writes where records come from, which nobody can")
-	}
-	var schema map[string]any
-	if err := json.Unmarshal([]byte(d.ConfigSchema), &schema); err != nil {
-		return fmt.Errorf("config_schema is no JSON object: %w", err)
-	}
-	return nil
-}
-
-// unknownMember is a member that no plugin's configuration has.
-const unknownMember = "plugintest_unknown_member"
-
-// checkConfiguration wants the configuration accepted, as often as asked, and
-// one with an unknown member refused by its name where the schema forbids it.
-func checkConfiguration(ctx context.Context, connect connector, config string, o options) error {
-	s, err := open(ctx, connect, o)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	for range 2 {
-		if wrong, err := s.validate(ctx, config); err != nil || len(wrong) > 0 {
-			return fmt.Errorf("the test's configuration is refused: %v, %v", wrong, err)
-		}
-	}
-	var schema struct {
-		AdditionalProperties any `json:"additionalProperties"`
-	}
-	if err := json.Unmarshal([]byte(s.description.ConfigSchema), &schema); err != nil {
-		return err
-	}
-	if schema.AdditionalProperties != false {
-		return nil
-	}
-	var members map[string]any
-	if err := json.Unmarshal([]byte(config), &members); err != nil {
-		return fmt.Errorf("the test's configuration: %w", err)
-	}
-	if members == nil {
-		members = make(map[string]any)
-	}
-	members[unknownMember] = true
-	changed, err := json.Marshal(members)
-	if err != nil {
-		return err
-	}
-	wrong, err := s.validate(ctx, string(changed))
-	if err != nil {
-		return err
-	}
-	if len(wrong) != 1 || wrong[0].Pointer != "/"+unknownMember {
-		return fmt.Errorf("with an unknown member the errors are %v, want one at /%s", wrong, unknownMember)
-	}
-	return nil
-}
 
 // shape is a batch that plugins tend to choke on.
 type shape struct {
@@ -103,6 +32,7 @@ func recordShapes() []shape {
 	large := plainRecords(2)
 	large[1].Value = bytes.Repeat([]byte("x"), 1<<20)
 	return []shape{
+		{"empty batch", nil},
 		{"one record", plainRecords(1)},
 		{"tombstone", tombstone},
 		{"null key", nullKey},
@@ -136,6 +66,20 @@ func checkRecords(s *subject, records []rows.Row) error {
 	return err
 }
 
+// checkCounts wants replies that fit batches of many sizes.
+func checkCounts(_ context.Context, s *subject) error {
+	for _, n := range []int{0, 1, 2, 3, 63, 64, 65, 1000, record.MaxRows, 1} {
+		got, err := s.exchange(plainRecords(n))
+		if err != nil {
+			return fmt.Errorf("%d records: %w", n, err)
+		}
+		if len(got) != n {
+			return fmt.Errorf("%d records became %d", n, len(got))
+		}
+	}
+	return nil
+}
+
 // checkCanary wants empty batches answered before, between and behind others.
 func checkCanary(_ context.Context, s *subject) error {
 	for _, records := range [][]rows.Row{nil, plainRecords(2), nil, nil} {
@@ -160,15 +104,15 @@ func checkUnknownFields(_ context.Context, s *subject) error {
 	return nil
 }
 
-// window is how many batches the agent has in flight on a lane.
+// window is how many batches the agent has in flight on a lane, at least.
 const window = 4
 
 // checkOrder wants replies in the order of the batches, whatever their sizes.
 func checkOrder(_ context.Context, s *subject) error {
 	for range 8 {
 		var sent []*delivery
-		for i := range window {
-			d := s.newDelivery(plainRecords([]int{500, 1, 0, 50}[i]))
+		for _, n := range [window]int{500, 1, 0, 50} {
+			d := s.newDelivery(plainRecords(n))
 			if err := s.send(d, 0, false); err != nil {
 				return err
 			}
@@ -177,6 +121,55 @@ func checkOrder(_ context.Context, s *subject) error {
 		for _, d := range sent {
 			if _, err := s.receive(d); err != nil {
 				return fmt.Errorf("%d batches in flight: %w", window, err)
+			}
+		}
+	}
+	return nil
+}
+
+// checkProjection holds the columns of the configured plugin to those of its
+// description, and sends columns that it did not ask for: they change nothing.
+func checkProjection(_ context.Context, s *subject) error {
+	described := wire.ColumnsOf(s.description.Reads)
+	if more := s.reads &^ described; more != 0 {
+		return fmt.Errorf("configured it reads %s, which its description (%s) lacks", more, described)
+	}
+	described = wire.ColumnsOf(s.description.Writes)
+	if more := s.rules.Writes &^ described; more != 0 {
+		return fmt.Errorf("configured it writes %s, which its description (%s) lacks", more, described)
+	}
+	asked := s.reads
+	var got [2][]Result
+	for i, reads := range []wire.ColumnSet{asked, wire.AllColumns} {
+		s.reads = reads
+		var err error
+		if got[i], err = s.exchange(plainRecords(20)); err != nil {
+			return fmt.Errorf("with the columns %s: %w", reads, err)
+		}
+	}
+	if s.description.Deterministic && !reflect.DeepEqual(got[0], got[1]) {
+		return fmt.Errorf("it reads %s, but its result changes when it gets other columns too", asked)
+	}
+	return nil
+}
+
+// checkPartitions wants partitions that a topic has, of few, many and again
+// few. Where no partitioner chooses, the operator does by configuration.
+func checkPartitions(ctx context.Context, s *subject) error {
+	if s.description.Kind != wirev1.StageKind_STAGE_KIND_PARTITIONER {
+		return nil
+	}
+	for _, partitions := range []int32{1, 1000, 3} {
+		if err := s.updateTopology(ctx, []sdk.TopicPartitions{{Topic: Topic, Partitions: partitions}}); err != nil {
+			return err
+		}
+		got, err := s.exchange(plainRecords(200))
+		if err != nil {
+			return err
+		}
+		for i, r := range got {
+			if r.Record.Topic == Topic && r.Record.Partition >= partitions {
+				return fmt.Errorf("record %d goes to partition %d of a topic with %d", i, r.Record.Partition, partitions)
 			}
 		}
 	}
@@ -199,7 +192,7 @@ func checkReplay(_ context.Context, s *subject) error {
 		}
 	}
 	if s.description.Deterministic && !reflect.DeepEqual(got[0], got[1]) {
-		return fmt.Errorf("it says that it is deterministic, but answers a replay differently")
+		return errors.New("it says that it is deterministic, but answers a replay differently")
 	}
 	return nil
 }
@@ -207,9 +200,41 @@ func checkReplay(_ context.Context, s *subject) error {
 // checkBorrowed sends batches whose memory is overwritten once they are answered.
 func checkBorrowed(_ context.Context, s *subject) error {
 	for n := range 5 {
-		if _, err := s.exchange(plainRecords(10 + n)); err != nil {
+		if _, err := s.exchangeOwn(plainRecords(10 + n)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// checkAcknowledgements sends what became of records, and empty and failed ranges.
+func checkAcknowledgements(ctx context.Context, s *subject) error {
+	stream, err := s.client.Acknowledge(ctx)
+	if err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	for _, m := range []*wirev1.Acknowledgements{
+		{Ranges: []*wirev1.Acknowledgement{{Topic: Topic, Partition: 1, FirstOffset: 1 << 40, Count: 500}}},
+		{},
+		{Dropped: 7, Ranges: []*wirev1.Acknowledgement{{Topic: Topic, Partition: -1, FirstOffset: -1, Count: 1, Error: "refused"}}},
+	} {
+		if err := stream.Send(m); err != nil {
+			return fmt.Errorf("acknowledge: %w", err)
+		}
+	}
+	if _, err := stream.CloseAndRecv(); err != nil && s.description.WantsAcknowledgements {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	if _, err = s.exchange(plainRecords(2)); err != nil {
+		return fmt.Errorf("after acknowledgements: %w", err)
+	}
+	return nil
+}
+
+// checkClose ends the lane and closes the plugin, as the agent does when it stops.
+func checkClose(ctx context.Context, s *subject) error {
+	if _, err := s.exchange(plainRecords(3)); err != nil {
+		return err
+	}
+	return s.finish(ctx)
 }

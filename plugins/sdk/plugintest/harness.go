@@ -36,7 +36,7 @@ func (h *Harness) Send(records ...sdk.Fields) []Result {
 	if err != nil {
 		h.t.Fatalf("records of the test: %v", err)
 	}
-	got, err := h.subject.exchange(sent)
+	got, err := h.subject.exchangeOwn(sent)
 	if err != nil {
 		h.t.Fatalf("send %d records: %v", len(records), err)
 	}

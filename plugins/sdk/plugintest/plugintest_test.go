@@ -28,7 +28,9 @@ func TestMain(m *testing.M) {
 		case "keeper":
 			sdk.ServeInterceptor("keeper", "1.0.0", newKeeper)
 		case "hasher":
-			sdk.ServePartitioner("hasher", "1.0.0", func() sdk.Partitioner { return hasher{} })
+			sdk.ServePartitioner("hasher", "1.0.0", func() sdk.Partitioner { return &hasher{} })
+		case "faulty":
+			serveFaulty(os.Getenv(faultVariable))
 		}
 		os.Exit(3)
 	}
@@ -76,19 +78,23 @@ func (k *keeper) OnSend(_ context.Context, b *sdk.Batch) error {
 		if k.last != nil {
 			b.SetValue(i, k.last)
 		}
-		if i == b.Len()-1 && len(mine) > 0 {
+		if i == b.Len()-1 && len(mine) > 0 && len(mine) < 1000 {
 			k.last = mine
 		}
 	}
 	return nil
 }
 
-// hasher chooses partition 0, where there is one.
-type hasher struct{}
+// hasher chooses partitions by the length of the key.
+type hasher struct{ topology sdk.Topology }
 
-func (hasher) Partition(_ context.Context, b *sdk.Batch) error {
+func (h *hasher) OnTopology(t sdk.Topology) { h.topology = t }
+
+func (h *hasher) Partition(_ context.Context, b *sdk.Batch) error {
 	for i := range b.Len() {
-		b.SetPartition(i, int32(len(b.Key(i))%2))
+		if partitions, known := h.topology.Partitions(b.Topic(i)); known {
+			b.SetPartition(i, int32(len(b.Key(i)))%partitions)
+		}
 	}
 	return nil
 }
@@ -192,13 +198,13 @@ func TestHangIsAnErrorNotAHang(t *testing.T) {
 	}
 }
 
-// faulty breaks one rule after the other.
-type faulty struct{ err error }
+// broken says so.
+type broken struct{ err error }
 
-func (f *faulty) OnSend(_ context.Context, b *sdk.Batch) error { return f.err }
+func (f *broken) OnSend(context.Context, *sdk.Batch) error { return f.err }
 
 func TestErrorOfThePluginFailsCases(t *testing.T) {
-	f := &faulty{err: errors.New("no good")}
+	f := &broken{err: errors.New("no good")}
 	for _, c := range plugintest.Cases(func() sdk.Interceptor { return f }, `{}`) {
 		if err := c.Run(t.Context()); c.Name == "one record" && (err == nil || !strings.Contains(err.Error(), "no good")) {
 			t.Errorf("%s: %v, want the plugin's own error", c.Name, err)

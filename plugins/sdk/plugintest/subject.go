@@ -18,8 +18,9 @@ import (
 
 // connection is a running plugin, not yet configured.
 type connection struct {
-	conn *grpc.ClientConn
-	stop func() // ends the plugin, and waits for it
+	conn    *grpc.ClientConn
+	process *process // nil where the plugin runs in this process
+	stop    func()   // ends the plugin, and waits for it
 }
 
 // connector starts a plugin, each time a fresh one.
@@ -64,13 +65,36 @@ func start(ctx context.Context, connect connector, config string, o options) (*s
 		s.close()
 		return nil, err
 	}
-	laneContext, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s.cancelLane = cancel
-	if s.lane, err = s.client.Lane(laneContext); err != nil {
+	if err := s.openLane(ctx); err != nil {
 		s.close()
-		return nil, fmt.Errorf("open a lane: %w", err)
+		return nil, err
 	}
 	return s, nil
+}
+
+// openLane opens the subject's lane, which lives until the subject is closed.
+func (s *subject) openLane(ctx context.Context) error {
+	laneContext, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.cancelLane = cancel
+	var err error
+	if s.lane, err = s.client.Lane(laneContext); err != nil {
+		return fmt.Errorf("open a lane: %w", err)
+	}
+	return nil
+}
+
+// another returns the same stage with a lane of its own, for another goroutine.
+// Its cancelLane must be called; the plugin ends with s.
+func (s *subject) another(ctx context.Context) (*subject, error) {
+	other := &subject{
+		options: s.options, connection: s.connection, client: s.client, description: s.description,
+		reads: s.reads, rules: s.rules, encoder: wire.NewEncoder(nil),
+	}
+	if err := other.openLane(ctx); err != nil {
+		other.cancelLane()
+		return nil, err
+	}
+	return other, nil
 }
 
 func (s *subject) configure(ctx context.Context, config string) error {
@@ -100,8 +124,13 @@ func (s *subject) configure(ctx context.Context, config string) error {
 	if reply.Writes != nil {
 		s.rules.Writes = wire.ColumnsOf(reply.Writes)
 	}
+	return s.updateTopology(ctx, s.options.topology)
+}
+
+// updateTopology says how many partitions topics have.
+func (s *subject) updateTopology(ctx context.Context, topics []sdk.TopicPartitions) error {
 	topology := &wirev1.Topology{}
-	for _, t := range s.options.topology {
+	for _, t := range topics {
 		known := &wirev1.TopicPartitions{Topic: t.Topic, Partitions: uint32(t.Partitions)}
 		for _, p := range t.Unavailable {
 			known.Unavailable = append(known.Unavailable, uint32(p))
@@ -177,7 +206,12 @@ func (s *subject) exchange(records []rows.Row) ([]Result, error) {
 	if err := s.send(d, 0, false); err != nil {
 		return nil, err
 	}
-	got, err := s.receive(d)
+	return s.receive(d)
+}
+
+// exchangeOwn is exchange for what must not hold memory of an earlier batch.
+func (s *subject) exchangeOwn(records []rows.Row) ([]Result, error) {
+	got, err := s.exchange(records)
 	if err != nil {
 		return nil, err
 	}

@@ -9,12 +9,13 @@ import (
 // Case is one thing that every plugin must do.
 type Case struct {
 	Name string
+	Rule string // what the agent relies on, one sentence
 	// Run starts a fresh plugin, tries the case, and ends the plugin. The error says what a plugin does wrong.
 	Run func(ctx context.Context) error
 }
 
-// caseTimeout bounds one case, the start of a process included.
-const caseTimeout = time.Minute
+// CaseTimeout is what one case may take, the start of a process included.
+const CaseTimeout = time.Minute
 
 // Run puts a plugin through the suite in the test's own process.
 func Run[C Constructor](t *testing.T, new C, config string, all ...Option) {
@@ -34,7 +35,8 @@ func RunProcess(t *testing.T, binary, config string, all ...Option) {
 }
 
 // ProcessCases returns the cases for a plugin's binary, for callers other than
-// tests. environment is added to the little that a plugin's process gets.
+// tests. environment is added to the little that a plugin's process gets. config
+// is a JSON object that the plugin accepts.
 func ProcessCases(binary string, environment []string, config string, all ...Option) []Case {
 	o := newOptions(all)
 	return append(cases(ofBinary(binary, environment), config, o), processCases(binary, environment, config, o)...)
@@ -44,7 +46,7 @@ func runCases(t *testing.T, all []Case) {
 	t.Helper()
 	for _, c := range all {
 		t.Run(c.Name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), caseTimeout)
+			ctx, cancel := context.WithTimeout(t.Context(), CaseTimeout)
 			defer cancel()
 			if err := c.Run(ctx); err != nil {
 				t.Error(err)
@@ -55,34 +57,39 @@ func runCases(t *testing.T, all []Case) {
 
 // cases returns what can be tried on any plugin, wherever it runs.
 func cases(connect connector, config string, o options) []Case {
-	var all []Case
-	add := func(name string, try func(ctx context.Context, s *subject) error) {
-		all = append(all, Case{Name: name, Run: func(ctx context.Context) error {
-			s, err := start(ctx, connect, config, o)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			return try(ctx, s)
+	all := configurationCases(connect, config, o)
+	add := func(name, rule string, try func(ctx context.Context, s *subject) error) {
+		all = append(all, Case{Name: name, Rule: rule, Run: func(ctx context.Context) error {
+			return onSubject(ctx, connect, config, o, try)
 		}})
 	}
-	all = append(all,
-		Case{Name: "description", Run: func(ctx context.Context) error { return checkDescription(ctx, connect, o) }},
-		Case{Name: "configuration", Run: func(ctx context.Context) error { return checkConfiguration(ctx, connect, config, o) }},
-	)
 	for _, shape := range recordShapes() {
-		add(shape.name, func(_ context.Context, s *subject) error { return checkRecords(s, shape.records) })
+		add(shape.name, "It gives each record a verdict, whatever the record holds.", func(_ context.Context, s *subject) error {
+			return checkRecords(s, shape.records)
+		})
 	}
-	add("canary", checkCanary)
-	add("unknown fields", checkUnknownFields)
-	add("order", checkOrder)
-	add("replay", checkReplay)
-	add("borrowed memory", checkBorrowed)
-	add("close", func(ctx context.Context, s *subject) error {
-		if _, err := s.exchange(plainRecords(3)); err != nil {
-			return err
-		}
-		return s.finish(ctx)
-	})
+	add("counts", "A reply is about the batch that was sent, and about each of its records.", checkCounts)
+	add("order", "Replies come in the order of the batches.", checkOrder)
+	add("projection", "It gets the columns that it reads, ignores others, and changes those that it writes.", checkProjection)
+	add("partitions", "A partition is one that the topic has, also when their number changes.", checkPartitions)
+	add("canary", "An empty batch is answered like any other.", checkCanary)
+	add("canary under load", "An empty batch is answered in time while other lanes are at work.", checkCanaryUnderLoad)
+	add("lanes", "Several lanes are served at the same time.", checkLanes)
+	add("unknown fields", "Fields of later versions of the protocol are ignored.", checkUnknownFields)
+	add("replay", "A batch that comes again, with the same id and the next attempt, is handled again.", checkReplay)
+	add("slow reader", "Replies wait when the agent does not read; none is lost.", checkSlowReader)
+	add("borrowed memory", "What a batch lends is not used once the batch is answered.", checkBorrowed)
+	add("acknowledgements", "It takes what became of records, and messages that it has no use for.", checkAcknowledgements)
+	add("close", "At the end of a lane it ends the stream, and Close succeeds.", checkClose)
 	return all
+}
+
+// onSubject tries something on a fresh, configured plugin.
+func onSubject(ctx context.Context, connect connector, config string, o options, try func(ctx context.Context, s *subject) error) error {
+	s, err := start(ctx, connect, config, o)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	return try(ctx, s)
 }
