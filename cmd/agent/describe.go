@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/barnabas-agent/barnabas/core/pluginhost"
 	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
 )
 
@@ -18,8 +19,10 @@ type description struct {
 	Version               string          `json:"version"`
 	ProtocolVersions      []uint32        `json:"protocol_versions"`
 	File                  string          `json:"file"`
-	Reads                 []string        `json:"reads"`  // columns, at most
-	Writes                []string        `json:"writes"` // likewise
+	Checksum              string          `json:"checksum"` // as the configuration's attribute
+	Script                bool            `json:"script"`   // the checksum covers the script alone
+	Reads                 []string        `json:"reads"`    // columns, at most
+	Writes                []string        `json:"writes"`   // likewise
 	MayDrop               bool            `json:"may_drop"`
 	AcceptsObjects        bool            `json:"accepts_objects"`
 	WantsTopology         bool            `json:"wants_topology"`
@@ -28,14 +31,15 @@ type description struct {
 	ConfigSchema          json.RawMessage `json:"config_schema"` // JSON Schema; null: none
 }
 
-func describe(file string, d *wirev1.Description) description {
+func describe(path string, file pluginhost.File, d *wirev1.Description) description {
 	kind := strings.ToLower(strings.TrimPrefix(d.GetKind().String(), "STAGE_KIND_"))
 	schema := json.RawMessage(d.GetConfigSchema())
 	if !json.Valid(schema) {
 		schema = nil
 	}
 	return description{
-		Name: d.GetName(), Kind: kind, Version: d.GetVersion(), ProtocolVersions: d.GetProtocolVersions(), File: file,
+		Name: d.GetName(), Kind: kind, Version: d.GetVersion(), ProtocolVersions: d.GetProtocolVersions(), File: path,
+		Checksum: "sha256:" + file.SHA256, Script: file.Script,
 		Reads: columns(d.GetReads()), Writes: columns(d.GetWrites()),
 		MayDrop: d.GetMayDrop(), AcceptsObjects: d.GetAcceptsObjects(), WantsTopology: d.GetWantsTopology(),
 		WantsAcknowledgements: d.GetWantsAcknowledgements(), Deterministic: d.GetDeterministic(), ConfigSchema: schema,
@@ -71,6 +75,10 @@ func (d *description) write(to io.Writer) error {
 	fmt.Fprintf(w, "version\t%s\n", printable(d.Version))
 	fmt.Fprintf(w, "protocol\t%s\n", d.protocols())
 	fmt.Fprintf(w, "file\t%s\n", printable(d.File))
+	fmt.Fprintf(w, "checksum\t%s\n", d.Checksum)
+	if d.Script {
+		fmt.Fprintf(w, "\t(of the script alone, not of its interpreter and of what it imports)\n")
+	}
 	fmt.Fprintf(w, "reads\t%s\n", orNothing(d.Reads))
 	fmt.Fprintf(w, "writes\t%s\n", orNothing(d.Writes))
 	for _, property := range []struct {

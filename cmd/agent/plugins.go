@@ -118,9 +118,9 @@ func listPlugins(ctx context.Context, dir string, asJSON bool, s streams) error 
 		return errors.Join(printJSON(s.out, all), failed)
 	}
 	table := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "KIND\tNAME\tVERSION\tPROTOCOL\tFILE")
+	fmt.Fprintln(table, "KIND\tNAME\tVERSION\tPROTOCOL\tFILE\tCHECKSUM")
 	for _, d := range all {
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", d.Kind, printable(d.Name), printable(d.Version), d.protocols(), printable(d.File))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Kind, printable(d.Name), printable(d.Version), d.protocols(), printable(d.File), d.Checksum)
 	}
 	return errors.Join(table.Flush(), failed)
 }
@@ -137,11 +137,11 @@ func describeAll(ctx context.Context, found []pluginFile) ([]description, error)
 	}
 	var asking errgroup.Group
 	asking.SetLimit(describers)
-	answers, errs := make([]*wirev1.Description, len(found)), make([]error, len(found))
+	answers, files, errs := make([]*wirev1.Description, len(found)), make([]pluginhost.File, len(found)), make([]error, len(found))
 	for i, one := range found {
 		asking.Go(func() error {
 			spec := pluginhost.Spec{Pipeline: "-", Stage: one.name, Kind: one.kind, Plugin: one.name, Path: one.path}
-			answers[i], errs[i] = host.Describe(ctx, spec)
+			answers[i], files[i], errs[i] = host.Describe(ctx, spec)
 			return nil
 		})
 	}
@@ -152,7 +152,7 @@ func describeAll(ctx context.Context, found []pluginFile) ([]description, error)
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", one.path, errs[i]))
 			continue
 		}
-		all = append(all, describe(one.path, answers[i]))
+		all = append(all, describe(one.path, files[i], answers[i]))
 	}
 	return all, errors.Join(failed, host.Close())
 }

@@ -26,17 +26,24 @@ const (
 	maxPluginName   = 64      // bytes
 )
 
-// Describe returns what the plugin of a stage says of itself. The host's cache
-// answers for a file that it has seen; else the file is run. The error is an
-// [*Error] where the plugin is at fault.
-func (h *Host) Describe(ctx context.Context, spec Spec) (*wirev1.Description, error) {
+// File is a plugin's file as it was opened.
+type File struct {
+	SHA256 string // 64 hexadecimal digits
+	Script bool   // run by an interpreter, which the checksum does not cover
+}
+
+// Describe returns what the plugin of a stage says of itself, and the file that
+// said it. The host's cache answers for a file that it has seen; else the file
+// is run. The error is an [*Error] where the plugin is at fault.
+func (h *Host) Describe(ctx context.Context, spec Spec) (*wirev1.Description, File, error) {
 	spec = spec.withDefaults()
 	exe, err := openExecutable(&spec)
 	if err != nil {
-		return nil, err
+		return nil, File{}, err
 	}
 	defer exe.close()
-	return h.describe(ctx, &spec, exe)
+	d, err := h.describe(ctx, &spec, exe)
+	return d, File{SHA256: exe.sum, Script: !exe.elf}, err
 }
 
 // describe asks the cache, then `<file> describe`, then the process itself.
