@@ -28,7 +28,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// StartAt says where files begin that exist at the source's very first start.
+// StartAt says where files begin that exist at the source's very first start: one
+// of which no checkpoint was committed before. A crash before the first commit
+// leaves the next start the first.
 type StartAt uint8
 
 const (
