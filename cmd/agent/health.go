@@ -28,7 +28,7 @@ func (a *agent) reasons() []string {
 	return a.obstacles()
 }
 
-// obstacles are the producers' and plugins' troubles.
+// obstacles are the troubles of producers, plugins, quarantines and positions.
 func (a *agent) obstacles() []string {
 	var reasons []string
 	for _, p := range a.producers {
@@ -36,7 +36,13 @@ func (a *agent) obstacles() []string {
 			reasons = append(reasons, fmt.Sprintf("producer %s: %s", p.name, problem))
 		}
 	}
+	if problem := a.positions.Problem(); problem != "" {
+		reasons = append(reasons, "positions can't be stored: "+problem)
+	}
 	for _, l := range a.lines {
+		if problem := l.pipeline.Problem(); problem != "" {
+			reasons = append(reasons, fmt.Sprintf("pipeline %s: %s", l.config.Name, problem))
+		}
 		for _, s := range l.stages {
 			if status := s.Status(); status.State != pluginhost.Ready {
 				reasons = append(reasons, strings.TrimSpace(fmt.Sprintf("pipeline %s: plugin %s is %s %s", l.config.Name, status.Stage, status.State, status.LastError)))
@@ -86,6 +92,9 @@ func (a *agent) pipelineStatus(l *line) admin.Pipeline {
 	p := admin.Pipeline{
 		Name: l.config.Name, Producer: l.config.Producer, State: "running",
 		InflightRecords: int64(l.pipeline.InFlight()), OldestUnackedSeconds: l.pipeline.OldestUnacknowledged().Seconds(),
+	}
+	if p.Detail = l.pipeline.Problem(); p.Detail != "" {
+		p.State = "blocked"
 	}
 	if !a.ready.running.Load() {
 		p.State = "stopped"

@@ -21,7 +21,7 @@ type Status struct {
 // Pipeline is one configured pipeline.
 type Pipeline struct {
 	Name                 string   `json:"name"`
-	State                string   `json:"state"` // "running", "waiting", "blocked", "stopped"
+	State                string   `json:"state"` // "running", "blocked" (see Detail), "stopped"
 	Detail               string   `json:"detail,omitempty"`
 	Producer             string   `json:"producer"`
 	Sources              []Source `json:"sources"`

@@ -20,7 +20,8 @@ import (
 // label values.
 //
 // The label `source` is the source's name in its pipeline, `stage` and `plugin`
-// a configured stage's name, `producer` the label of the producer block.
+// a configured stage's name, `producer` the label of the producer block. Records
+// that on_failure drops count under the stage "producer".
 type Table struct {
 	SourceRecords        *prometheus.CounterVec // pipeline, source
 	SourceBytes          *prometheus.CounterVec // pipeline, source

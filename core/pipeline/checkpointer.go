@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,6 +27,7 @@ type Checkpointer struct {
 	sources []Source
 	seconds prometheus.Observer
 	log     *slog.Logger
+	problem atomic.Pointer[string] // why the last commit failed; nil: it did not
 
 	pending map[string]record.Checkpoint // what a failed commit left; owned by Run, then Flush
 }
@@ -40,7 +42,6 @@ func NewCheckpointer(store PositionStore, sources []Source, seconds prometheus.O
 func (c *Checkpointer) Run(ctx context.Context) {
 	tick := time.NewTicker(CheckpointInterval)
 	defer tick.Stop()
-	failing := false
 	for {
 		select {
 		case <-tick.C:
@@ -48,14 +49,36 @@ func (c *Checkpointer) Run(ctx context.Context) {
 			return
 		}
 		err := c.Flush(ctx)
-		switch {
-		case err != nil && !failing:
-			c.log.Error("positions can't be stored: after a crash, records would be delivered again from the last stored ones", "error", err)
-		case err == nil && failing:
-			c.log.Info("positions are stored again")
+		if ctx.Err() != nil {
+			return // what is left is the last Flush's
 		}
-		failing = err != nil
+		c.note(err)
 	}
+}
+
+// note tells the log of the first failure and of the end of it.
+func (c *Checkpointer) note(err error) {
+	failing := c.problem.Load() != nil
+	switch {
+	case err != nil:
+		text := err.Error()
+		c.problem.Store(&text)
+		if !failing {
+			c.log.Error("positions can't be stored: after a crash, records would be delivered again from the last stored ones", "error", err)
+		}
+	case failing:
+		c.problem.Store(nil)
+		c.log.Info("positions are stored again")
+	}
+}
+
+// Problem says why positions can't be stored, "" when they can. Safe for
+// concurrent use.
+func (c *Checkpointer) Problem() string {
+	if text := c.problem.Load(); text != nil {
+		return *text
+	}
+	return ""
 }
 
 // Flush commits what changed since the last commit. It must not run beside Run.

@@ -62,7 +62,10 @@ func (s *memoryStore) get(key string) string {
 	return s.kept[key]
 }
 
-func (s *memoryStore) Commit(_ context.Context, all []record.Checkpoint) error {
+func (s *memoryStore) Commit(ctx context.Context, all []record.Checkpoint) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failing {
@@ -125,10 +128,16 @@ func TestPositionsAreCommittedEverySecondAndTroubleToldOnce(t *testing.T) {
 		store.fail(true)
 		source.set("a", "2")
 		pass(5 * CheckpointInterval)
+		if !strings.Contains(c.Problem(), "disk full") {
+			t.Errorf("the problem is %q", c.Problem())
+		}
 		store.fail(false)
 		pass(CheckpointInterval)
 		if store.get("a") != "2" {
 			t.Error("not committed after the trouble")
+		}
+		if c.Problem() != "" {
+			t.Errorf("the problem is still %q", c.Problem())
 		}
 		stop()
 		<-done
@@ -136,4 +145,22 @@ func TestPositionsAreCommittedEverySecondAndTroubleToldOnce(t *testing.T) {
 			t.Errorf("logged:\n%s", log.String())
 		}
 	})
+}
+
+// A tick that falls together with the end is no trouble of the store.
+func TestTheEndIsNoTrouble(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			var log strings.Builder
+			source := &positions{}
+			c := newTestCheckpointer(&memoryStore{kept: map[string]string{}}, slog.New(slog.NewTextHandler(&log, nil)), source)
+			source.set("a", "1")
+			ctx, stop := context.WithTimeout(t.Context(), CheckpointInterval)
+			defer stop()
+			c.Run(ctx)
+			if log.Len() > 0 {
+				t.Fatalf("logged: %s", log.String())
+			}
+		})
+	}
 }

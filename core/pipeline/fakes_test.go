@@ -208,6 +208,13 @@ func (s *store) Put(_ context.Context, b *record.Batch, failures []record.Failur
 	return nil
 }
 
+// mend makes the next Put work.
+func (s *store) mend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = 0
+}
+
 func (s *store) count(code string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -176,7 +176,7 @@ func (l *lane) send(ctx context.Context, b *record.Batch) error {
 	if len(live) == 0 {
 		return nil
 	}
-	if err := l.pipeline.refusals.wait(ctx); err != nil {
+	if err := l.pipeline.refusals.gate.wait(ctx); err != nil {
 		return err
 	}
 	return l.pipeline.producer.Send(ctx, b, live, f)

@@ -212,6 +212,10 @@ func (p *Pipeline) state() (records int, oldest time.Duration) {
 // Name is the pipeline's name in the configuration.
 func (p *Pipeline) Name() string { return p.config.Name }
 
+// Problem says why the pipeline holds its records back, "" when it does not. It
+// may quote a broker or a plugin. Safe for concurrent use.
+func (p *Pipeline) Problem() string { return p.refusals.gate.reason() }
+
 // OldestUnacknowledged is the age of the oldest record in flight, 0 when there
 // is none. Safe for concurrent use.
 func (p *Pipeline) OldestUnacknowledged() time.Duration {

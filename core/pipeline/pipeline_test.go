@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +17,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"pgregory.net/rapid"
 
+	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
@@ -259,6 +263,80 @@ func TestTheQuarantineIsTriedUntilItWorks(t *testing.T) {
 			t.Errorf("quarantined %v, position %d", quarantine.codes, f.streams[0].position())
 		}
 	})
+}
+
+// What goes on beside a record that is nowhere is delivered again after a crash,
+// since no position passes it. So nothing goes on until the disk takes it.
+func TestNothingPassesAQuarantineThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFeed(t, 10, []int{4, 4, 4})
+		quarantine := &store{failures: 1 << 20}
+		var delivered atomic.Int64
+		producer := &fakeProducer{deliver: func(_ context.Context, s sent) error {
+			if s.batch.Offsets[s.rows[0]] == 0 {
+				s.to.Refused(record.Failure{Row: 0, Stage: record.StageProducer, Code: "INVALID_RECORD"})
+				s.rows = s.rows[1:]
+				<-time.After(time.Second) // until the refusal has met the full disk
+			}
+			delivered.Add(int64(len(s.rows)))
+			s.to.Delivered(s.rows)
+			return nil
+		}}
+		p := newTestPipeline(QuarantineRecord, f, producer, quarantine)
+		if problem := p.Problem(); problem != "" {
+			t.Errorf("before anything happened: %q", problem)
+		}
+		done := make(chan error)
+		go func() { done <- p.Run(t.Context(), t.Context()) }()
+		<-time.After(time.Minute)
+		if n := delivered.Load(); n != 3 {
+			t.Errorf("%d records delivered", n)
+		}
+		if problem := p.Problem(); !strings.Contains(problem, "disk full") {
+			t.Errorf("the problem is %q", problem)
+		}
+		quarantine.mend()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if n := delivered.Load(); n != 11 || f.streams[0].position() != 12 || p.Problem() != "" {
+			t.Errorf("%d records delivered, position %d, problem %q", n, f.streams[0].position(), p.Problem())
+		}
+	})
+}
+
+func TestWhatAPolicyDropsIsCounted(t *testing.T) {
+	var log strings.Builder
+	f := newFeed(t, 10, slices.Repeat([]int{4}, 100))
+	producer := &fakeProducer{deliver: func(_ context.Context, s sent) error {
+		s.to.Refused(record.Failure{Row: 0, Stage: record.StageProducer, Code: "INVALID_RECORD", Message: "no key"})
+		s.to.Delivered(s.rows[1:])
+		return nil
+	}}
+	p := New(Config{Name: "p", Topic: "t", MaxBlock: 1 << 20, OnFailure: DropRecord}, []Source{f}, nil, producer, &store{},
+		metric.New(), slog.New(slog.NewTextHandler(&log, nil)))
+	if err := p.Run(context.Background(), context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	var m dto.Metric
+	if err := p.metrics.StageRecords.WithLabelValues("p", "producer", "dropped").Write(&m); err != nil || counter(&m) != 100 {
+		t.Errorf("%v, %v records counted as dropped", err, counter(&m))
+	}
+	lines := strings.Count(log.String(), "records dropped")
+	if told := sumOf(log.String(), "records="); told != 100 || lines > 2 {
+		t.Errorf("%d lines tell of %d records:\n%s", lines, told, log.String())
+	}
+}
+
+// sumOf adds up the numbers behind a prefix in a log.
+func sumOf(log, prefix string) (sum int) {
+	for _, field := range strings.Fields(log) {
+		if digits, found := strings.CutPrefix(field, prefix); found {
+			n, _ := strconv.Atoi(digits)
+			sum += n
+		}
+	}
+	return sum
 }
 
 func TestAStagesFailuresAreQuarantinedWhateverTheProducersPolicy(t *testing.T) {

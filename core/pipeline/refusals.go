@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -10,8 +9,12 @@ import (
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
-// retryBlocked is how often a record that blocks its pipeline is tried again.
-const retryBlocked = 10 * time.Second
+const (
+	// retryBlocked is how often a record that blocks its pipeline is tried again.
+	retryBlocked = 10 * time.Second
+	// mostReasons bounds the codes that a pipeline's metrics tell apart.
+	mostReasons = 64
+)
 
 // FailurePolicy says what becomes of a record that can never be delivered.
 type FailurePolicy string
@@ -21,9 +24,6 @@ const (
 	DropRecord       FailurePolicy = "drop"
 	BlockPipeline    FailurePolicy = "block"
 )
-
-// mostReasons bounds the codes that a pipeline's metrics tell apart.
-const mostReasons = 64
 
 // refusal is one row that a stage or the broker refused.
 type refusal struct {
@@ -35,34 +35,34 @@ type refusal struct {
 // added from any goroutine, also from the one that serves delivery reports, and
 // handled by one worker, which may wait for a disk.
 type refusals struct {
-	pipeline *Pipeline
-	retries  sync.WaitGroup      // goroutines of block, started by run alone
-	reasons  map[string]struct{} // labels in use; owned by run
+	pipeline    *Pipeline
+	gate        *gate
+	retries     sync.WaitGroup      // goroutines of block, started by run alone
+	reasons     map[string]struct{} // labels in use; owned by run
+	dropped     notice              // owned by run
+	quarantined notice              // likewise
 
 	mu      sync.Mutex
 	waiting []refusal
-	blocked int           // rows that block the pipeline
-	open    chan struct{} // closed while nothing blocks
 	added   chan struct{} // holds a token when waiting may not be empty
 }
 
 func newRefusals(p *Pipeline) *refusals {
-	open := make(chan struct{})
-	close(open)
-	return &refusals{pipeline: p, open: open, added: make(chan struct{}, 1), reasons: make(map[string]struct{})}
+	return &refusals{
+		pipeline: p, gate: newGate(), added: make(chan struct{}, 1), reasons: make(map[string]struct{}),
+		dropped:     notice{log: p.log, text: "records dropped: they can't be delivered, and on_failure is \"drop\""},
+		quarantined: notice{log: p.log, text: "records quarantined"},
+	}
 }
 
 // add takes a refused row. It does not block; the queue is bounded by the rows in flight.
 func (r *refusals) add(f *inflight, failure record.Failure) {
+	// Before anybody can open it again.
+	if r.policy(failure) == BlockPipeline {
+		r.gate.hold("on_failure is \"block\", and a record can't be delivered: " + failure.Code + ": " + failure.Message)
+	}
 	r.mu.Lock()
 	r.waiting = append(r.waiting, refusal{batch: f, failure: failure})
-	// Only the producer's refusals are subject to on_failure: a stage applies its own on_error.
-	if r.pipeline.config.OnFailure == BlockPipeline && failure.Stage == record.StageProducer {
-		if r.blocked == 0 {
-			r.open = make(chan struct{})
-		}
-		r.blocked++
-	}
 	r.mu.Unlock()
 	select {
 	case r.added <- struct{}{}:
@@ -70,22 +70,20 @@ func (r *refusals) add(f *inflight, failure record.Failure) {
 	}
 }
 
-// wait returns once no record blocks the pipeline.
-func (r *refusals) wait(ctx context.Context) error {
-	r.mu.Lock()
-	open := r.open
-	r.mu.Unlock()
-	select {
-	case <-open:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// policy is what becomes of a refused row. Only the producer's refusals are
+// subject to on_failure: a stage has applied its own on_error before.
+func (r *refusals) policy(failure record.Failure) FailurePolicy {
+	if failure.Stage != record.StageProducer {
+		return QuarantineRecord
 	}
+	return r.pipeline.config.OnFailure
 }
 
 // run handles refused rows until ctx ends.
 func (r *refusals) run(ctx context.Context) {
 	defer r.retries.Wait()
+	defer r.dropped.flush()
+	defer r.quarantined.flush()
 	for {
 		select {
 		case <-r.added:
@@ -116,12 +114,10 @@ func (r *refusals) handle(ctx context.Context, refused []refusal) {
 func (r *refusals) handleBatch(ctx context.Context, f *inflight, refused []refusal) {
 	var keep, drop, block []record.Failure
 	for _, one := range refused {
-		switch {
-		case one.failure.Stage != record.StageProducer:
-			keep = append(keep, one.failure)
-		case r.pipeline.config.OnFailure == DropRecord:
+		switch r.policy(one.failure) {
+		case DropRecord:
 			drop = append(drop, one.failure)
-		case r.pipeline.config.OnFailure == BlockPipeline:
+		case BlockPipeline:
 			block = append(block, one.failure)
 		default:
 			keep = append(keep, one.failure)
@@ -131,12 +127,19 @@ func (r *refusals) handleBatch(ctx context.Context, f *inflight, refused []refus
 		r.block(ctx, f, block)
 	}
 	if len(drop) > 0 {
-		r.pipeline.log.Warn("records dropped: they can't be delivered, and on_failure is \"drop\"", "records", len(drop), first(drop))
-		f.finish(rowsOf(drop))
+		r.drop(f, drop)
 	}
 	if len(keep) > 0 {
 		r.quarantine(ctx, f, keep)
 	}
+}
+
+// drop resolves rows that the configuration gives up.
+func (r *refusals) drop(f *inflight, failures []record.Failure) {
+	r.pipeline.metrics.StageRecords.
+		WithLabelValues(r.pipeline.config.Name, record.StageProducer, record.Drop.String()).Add(float64(len(failures)))
+	r.dropped.tell(failures)
+	f.finish(rowsOf(failures))
 }
 
 // rowsOf returns the rows of failures, in ascending order.
@@ -149,20 +152,22 @@ func rowsOf(failures []record.Failure) []uint32 {
 	return rows
 }
 
-// first describes one of several failures for the log.
-func first(failures []record.Failure) slog.Attr {
-	return slog.Group("first", "stage", failures[0].Stage, "code", failures[0].Code, "error", failures[0].Message)
-}
-
-// quarantine stores rows until that works: a position never passes a record that is nowhere.
+// quarantine stores rows until that works: a position never passes a record that
+// is nowhere. Until then the pipeline is held, since all that it delivers
+// meanwhile would be delivered again after a crash.
 func (r *refusals) quarantine(ctx context.Context, f *inflight, failures []record.Failure) {
-	pause := 100 * time.Millisecond
+	pause, held := 100*time.Millisecond, false
 	for {
 		err := r.pipeline.quarantine.Put(ctx, f.batch, failures)
 		if err == nil {
 			break
 		}
-		r.pipeline.log.Error("quarantine can't be written: its records wait, and so do their positions", "error", err, "retry_in", pause)
+		if !held {
+			held = true
+			r.gate.hold("the quarantine can't be written: " + err.Error())
+			defer r.gate.release(1)
+		}
+		r.pipeline.log.Error("quarantine can't be written: the pipeline waits", "records", len(failures), "error", err, "retry_in", pause)
 		if !sleep(ctx, pause) {
 			return
 		}
@@ -171,7 +176,7 @@ func (r *refusals) quarantine(ctx context.Context, f *inflight, failures []recor
 	for _, failure := range failures {
 		r.pipeline.metrics.QuarantinedRecords.WithLabelValues(r.pipeline.config.Name, r.reason(failure.Code)).Inc()
 	}
-	r.pipeline.log.Warn("records quarantined", "records", len(failures), first(failures))
+	r.quarantined.tell(failures)
 	f.finish(rowsOf(failures))
 }
 
@@ -190,12 +195,12 @@ func (r *refusals) reason(code string) string {
 // block holds the pipeline until the rows have been delivered after all.
 func (r *refusals) block(ctx context.Context, f *inflight, failures []record.Failure) {
 	r.pipeline.log.Error("pipeline blocked: records can't be delivered, and on_failure is \"block\"",
-		"records", len(failures), first(failures), "retry_in", retryBlocked)
+		"records", len(failures), example(failures[0]), "retry_in", retryBlocked)
 	rows := rowsOf(failures)
 	r.retries.Go(func() {
 		if sleep(ctx, retryBlocked) {
 			// An error means that ctx has ended: the rows stay unresolved.
-			_ = r.pipeline.producer.Send(ctx, f.batch, rows, &unblock{Resolution: f, refusals: r})
+			_ = r.pipeline.producer.Send(ctx, f.batch, rows, &unblock{Resolution: f, gate: r.gate})
 		}
 	})
 }
@@ -203,28 +208,19 @@ func (r *refusals) block(ctx context.Context, f *inflight, failures []record.Fai
 // unblock is the resolution of rows that block their pipeline.
 type unblock struct {
 	record.Resolution
-	refusals *refusals
+	gate *gate
 }
 
 // Delivered opens the pipeline again.
 func (u *unblock) Delivered(rows []uint32) {
 	u.Resolution.Delivered(rows)
-	u.refusals.unblocked(len(rows))
+	u.gate.release(len(rows))
 }
 
-// Refused keeps it blocked.
+// Refused keeps it blocked: the refusal holds the gate anew before this lets go.
 func (u *unblock) Refused(f record.Failure) {
 	u.Resolution.Refused(f)
-	u.refusals.unblocked(1)
-}
-
-func (r *refusals) unblocked(rows int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.blocked -= rows
-	if r.blocked == 0 {
-		close(r.open)
-	}
+	u.gate.release(1)
 }
 
 // sleep waits for d; it returns false when ctx ends first.
