@@ -86,6 +86,9 @@ func (b breakage) String() string { return b.reason + ": " + b.detail }
 // launch starts a process of the file and connects to it. It is not configured
 // yet. Whoever gets the instance ends it with shutdown or discard.
 func (h *Host) launch(ctx context.Context, spec *Spec, exe *executable, logger *slog.Logger) (*instance, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	out := newOutput(logger)
 	i := newInstance(exe, logger)
 	i.run, i.output = newRun(h.starter, exe, spec, out), out
