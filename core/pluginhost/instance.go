@@ -195,22 +195,31 @@ func (i *instance) configure(ctx context.Context, h *Host, spec *Spec, validateO
 		return configRefused(i.exe, reply.Errors)
 	}
 	i.reads, i.writes = columns(i.description.Reads, reply.Reads), columns(i.description.Writes, reply.Writes)
-	i.restrict(spec.Kind)
+	i.restrict(spec.Kind, reply.Reads != nil)
 	i.configured = time.Now()
 	return nil
 }
 
 // restrict holds a stage to what its kind may do: a serializer replaces its own
-// payload and never the other one, a partitioner chooses partitions.
-func (i *instance) restrict(kind Kind) {
+// payload and never the other one, a partitioner chooses partitions. A serializer
+// reads its payload unless it has answered exactly what its configuration reads.
+func (i *instance) restrict(kind Kind, exact bool) {
 	const payloads = wire.ColumnValue | wire.ColumnKey
+	payload := wire.ColumnSet(0)
 	switch kind {
 	case KeySerializer:
-		i.reads, i.writes = i.reads|wire.ColumnKey, i.writes&^payloads|wire.ColumnKey
+		payload = wire.ColumnKey
 	case ValueSerializer:
-		i.reads, i.writes = i.reads|wire.ColumnValue, i.writes&^payloads|wire.ColumnValue
+		payload = wire.ColumnValue
 	case Partitioner:
 		i.writes = wire.ColumnPartition
+		return
+	default:
+		return
+	}
+	i.writes = i.writes&^payloads | payload
+	if !exact {
+		i.reads |= payload
 	}
 }
 

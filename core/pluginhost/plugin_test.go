@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
@@ -43,6 +44,12 @@ func behaviours() map[string]func() {
 	return map[string]func(){
 		"barnabas-interceptor-trial": func() {
 			sdk.ServeInterceptor("trial", "1.2.3", func() sdk.Interceptor { return &trial{} })
+		},
+		"barnabas-interceptor-later": func() {
+			sdk.ServeInterceptor("trial", "2.0.0", func() sdk.Interceptor { return &trial{Suffix: "?"} })
+		},
+		"barnabas-interceptor-earlier": func() {
+			sdk.ServeInterceptor("trial", "1.2.3", func() sdk.Interceptor { return &trial{Suffix: "!"} })
 		},
 		"barnabas-serializer-plain": func() {
 			sdk.ServeSerializer("plain", "1.0.0", func() sdk.Serializer { return &plain{} })
@@ -96,6 +103,13 @@ type trial struct {
 	Grow    int    `json:"grow,omitempty"`
 	GrowOn  string `json:"grow_on,omitempty"`
 	ShowEnv string `json:"show_env,omitempty"`
+
+	PanicWhen  string `json:"panic_when,omitempty"`  // each time that a value holds it
+	KillWhen   string `json:"kill_when,omitempty"`   // likewise
+	HangWhen   string `json:"hang_when,omitempty"`   // likewise
+	RetryWhile string `json:"retry_while,omitempty"` // while the file Marker exists, where a value holds it
+	DieUnless  string `json:"die_unless,omitempty"`  // soon after it is configured, while this file does not exist
+	Nap        int    `json:"nap,omitempty"`         // milliseconds per batch
 }
 
 func (p *trial) Configure(context.Context) error {
@@ -104,6 +118,9 @@ func (p *trial) Configure(context.Context) error {
 	}
 	if p.ShowEnv != "" {
 		return os.WriteFile(p.ShowEnv, []byte(strings.Join(os.Environ(), "\n")), 0o600)
+	}
+	if _, err := os.Stat(p.DieUnless); p.DieUnless != "" && err != nil {
+		time.AfterFunc(20*time.Millisecond, func() { panic("out of licences") })
 	}
 	if p.Fork {
 		// A grandchild outside the process group that keeps the pipes open.
@@ -127,9 +144,35 @@ func (p *trial) once() bool {
 	return err == nil
 }
 
+// misbehave does what a value makes the plugin do each time that it sees it.
+func (p *trial) misbehave(value string) error {
+	holds := func(trigger string) bool { return trigger != "" && strings.Contains(value, trigger) }
+	switch {
+	case holds(p.PanicWhen):
+		fmt.Fprintln(os.NewFile(2, "stderr"), "looking at "+value)
+		panic("can't bear " + value + "\x1b[2J")
+	case holds(p.KillWhen):
+		fmt.Fprintln(os.NewFile(2, "stderr"), "can't bear "+value+"\x1b[2J")
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case holds(p.HangWhen):
+		waitForEver()
+	case holds(p.RetryWhile):
+		if _, err := os.Stat(p.Marker); err == nil {
+			return sdk.RetryLater(errors.New("the registry is down"))
+		}
+	}
+	return nil
+}
+
 func (p *trial) OnSend(_ context.Context, b *sdk.Batch) error {
+	if p.Nap > 0 {
+		<-time.After(time.Duration(p.Nap) * time.Millisecond)
+	}
 	for i := range b.Len() {
 		value := string(b.Value(i))
+		if err := p.misbehave(value); err != nil {
+			return err
+		}
 		is := func(trigger string) bool { return trigger != "" && value == trigger }
 		switch {
 		case is(p.CrashOn) && p.once():

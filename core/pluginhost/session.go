@@ -41,6 +41,7 @@ type session struct {
 	leaving  bool          // the instance retires: nothing more is sent
 	sender   bool          // counted in the instance's senders
 	hasTurn  bool          // holds the turn of a cautious instance
+	usedTurn bool          // something was sent in this turn
 	posted   int           // pieces of pending that were sent
 	busy     bool          // since the last tick of the canary's clock
 }
@@ -313,6 +314,7 @@ func (x *session) advance() {
 // post sends a frame. There are never more of them than the channel has room for.
 func (x *session) post(e expectation) {
 	x.expected = append(x.expected, e)
+	x.usedTurn = x.hasTurn
 	if !x.waiting {
 		x.waiting = true
 		x.instance.busyLanes.Add(1)
@@ -353,9 +355,17 @@ func (x *session) rest() {
 
 // overdue decides on the oldest frame when its time is up. A plugin that takes
 // one batch at a time makes lanes wait for each other: while it answers other
-// lanes, a lane's time is that of as many batches as lanes wait.
+// lanes, a lane's time is that of as many batches as lanes wait. Long before,
+// the plugin is reported as slow.
 func (x *session) overdue() error {
 	limit := x.stage.spec.Timeout
+	if waited := time.Since(x.begin); waited >= slowAfter && !x.warned {
+		x.warned = true
+		x.notices.Do(func() {
+			x.stage.logger.Warn("the plugin is slow: a batch is not answered yet", "lane", x.number,
+				"records", len(x.expected[0].piece.rows), "waited", waited.Round(time.Millisecond), "timeout", limit)
+		})
+	}
 	now := time.Since(x.instance.configured)
 	sinceAny := now - time.Duration(x.instance.lastReply.Load())
 	most := limit * time.Duration(x.instance.busyLanes.Load())

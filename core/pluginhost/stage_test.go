@@ -158,7 +158,13 @@ func numbered(batches, rows int) []*record.Batch {
 // pass sends batches through one lane of a stage and returns what comes out.
 func pass(t *testing.T, s *Stage, lane int, batches ...*record.Batch) []*record.Batch {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	return passWithin(t, 30*time.Second, s, lane, batches...)
+}
+
+// passWithin is pass with a bound of its own.
+func passWithin(t *testing.T, within time.Duration, s *Stage, lane int, batches ...*record.Batch) []*record.Batch {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	in, out := make(chan *record.Batch), make(chan *record.Batch)
 	var both sync.WaitGroup

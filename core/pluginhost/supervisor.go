@@ -163,8 +163,10 @@ func (v *supervisor) judge(i *instance) (wait time.Duration) {
 		return halfOpen
 	case found.searching || found.explained > 0:
 		return firstRestart
-	case i.endedAtWork():
-		v.restarts.reset()
+	case i.innocent():
+		if i.answered.Load() {
+			v.restarts.reset()
+		}
 		return v.restarts.next()
 	default:
 		return v.crashed()
@@ -175,10 +177,11 @@ func (v *supervisor) judge(i *instance) (wait time.Duration) {
 // record's function panicked, say, which is that record's failure.
 const exitFresh = 70
 
-// endedAtWork reports whether a process that did its work ended without fault
-// of its own: it was killed by somebody else, the kernel or a person, or it asked to begin anew.
-func (i *instance) endedAtWork() bool {
-	if i.failure.reason != reasonExit || !i.answered.Load() {
+// innocent reports whether a process ended without a crash of its own: it was
+// killed by somebody else, the kernel or a person, or it asked to begin anew.
+// A record that makes the kernel kill it is found all the same.
+func (i *instance) innocent() bool {
+	if i.failure.reason != reasonExit {
 		return false
 	}
 	p := i.run.started.Load()
@@ -186,7 +189,7 @@ func (i *instance) endedAtWork() bool {
 	defer p.mu.Unlock()
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	killed := status.Signaled() && status.Signal() == syscall.SIGKILL && !p.killed
-	return ok && (killed || status.ExitStatus() == exitFresh)
+	return ok && (killed || (status.ExitStatus() == exitFresh && i.answered.Load()))
 }
 
 // crashed counts a crash that no record explains, or a start that failed.

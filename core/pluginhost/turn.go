@@ -24,10 +24,10 @@ func (x *session) turnstile() chan<- struct{} {
 	return x.instance.turn
 }
 
-// passTurn gives the turn back once nothing of the session is at the plugin.
+// passTurn gives the turn back once what it was taken for is answered.
 func (x *session) passTurn() {
-	if x.hasTurn && len(x.expected) == 0 {
-		x.hasTurn = false
+	if x.hasTurn && len(x.expected) == 0 && (x.usedTurn || !x.instance.cautious.Load()) {
+		x.hasTurn, x.usedTurn = false, false
 		<-x.instance.turn
 	}
 }
