@@ -6,6 +6,7 @@ package script
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) {
 	agent := binary(t)
+	caches := goCaches(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata",
 		RequireUniqueNames: true,
@@ -38,6 +40,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PLUGINS", filepath.Join(filepath.Dir(agent), "plugins"))
 			env.Setenv("ROOT", filepath.Dir(filepath.Dir(agent)))
 			env.Setenv("BIN", filepath.SplitList(env.Getenv("PATH"))[0])
+			env.Vars = append(env.Vars, caches...)
 			env.Values[programsKey{}] = &programs{running: map[string]*program{}}
 			return nil
 		},
@@ -58,6 +61,21 @@ func TestScripts(t *testing.T) {
 			"include":  cmdInclude,
 		},
 	})
+}
+
+// goCaches returns the variables that let scenarios build as an author does who
+// has built something before, and is offline now.
+func goCaches(t *testing.T) []string {
+	t.Helper()
+	variables := []string{"GOPROXY=off", "GOFLAGS=-mod=mod", "GOTOOLCHAIN=local"}
+	for _, name := range []string{"GOMODCACHE", "GOCACHE"} {
+		value, err := exec.Command("go", "env", name).Output()
+		if err != nil {
+			t.Fatalf("go env %s: %v", name, err)
+		}
+		variables = append(variables, name+"="+strings.TrimSpace(string(value)))
+	}
+	return variables
 }
 
 // binary returns the agent's binary.
