@@ -19,6 +19,7 @@ type accumulator struct {
 
 	mu       sync.Mutex
 	accounts []*account
+	turn     int // account that grant looks at next
 }
 
 // account is one pipeline's part of the accumulator.
@@ -122,15 +123,21 @@ func (a *accumulator) fits(c *account, n int64) bool {
 	return borrowed <= a.limit-share*int64(len(a.accounts))
 }
 
-// grant serves those who wait and now fit.
+// grant serves those who wait and now fit, one of each account in turn, so that
+// none borrows all that others give back.
 func (a *accumulator) grant() {
-	for _, c := range a.accounts {
-		for len(c.waiting) > 0 && a.fits(c, c.waiting[0].n) {
-			c.used += c.waiting[0].n
-			close(c.waiting[0].ready)
-			c.waiting[0] = nil
-			c.waiting = c.waiting[1:]
+	for passed := 0; passed < len(a.accounts); {
+		c := a.accounts[a.turn]
+		a.turn = (a.turn + 1) % len(a.accounts)
+		if len(c.waiting) == 0 || !a.fits(c, c.waiting[0].n) {
+			passed++
+			continue
 		}
+		passed = 0
+		c.used += c.waiting[0].n
+		close(c.waiting[0].ready)
+		c.waiting[0] = nil
+		c.waiting = c.waiting[1:]
 	}
 }
 

@@ -2,6 +2,7 @@ package producer
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -111,6 +112,37 @@ func TestWaitersAreServedInTheirOrder(t *testing.T) {
 	})
 }
 
+// What is lent goes to pipelines in turn, not to the first of the configuration.
+func TestPipelinesBorrowInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccumulator(120, time.Now)
+		one, two, three := a.open(), a.open(), a.open() // shares of 20, and 60 to lend
+		if !try(three, 80) || !try(one, 20) || !try(two, 20) {
+			t.Fatal("the first do not fit")
+		}
+		for _, c := range []*account{one, two} {
+			for range 6 {
+				go func() {
+					if err := c.reserve(t.Context(), 10); err != nil {
+						t.Error(err)
+					}
+				}()
+			}
+		}
+		synctest.Wait()
+		for range 6 {
+			three.adjust(-10)
+			synctest.Wait()
+			if one.used-two.used > 10 || two.used-one.used > 10 {
+				t.Errorf("one has %d bytes, two has %d", one.used, two.used)
+			}
+		}
+		one.adjust(-one.used)
+		two.adjust(-two.used)
+		synctest.Wait() // who waits on is served, and ends
+	})
+}
+
 // Who waits behind a large request that is given up must not wait for somebody else's release.
 func TestAWaiterThatLeavesMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -126,7 +158,7 @@ func TestAWaiterThatLeavesMakesRoom(t *testing.T) {
 		go func() { served <- c.reserve(t.Context(), 10) }()
 		synctest.Wait()
 		leave()
-		if err := <-left; err != context.Canceled {
+		if err := <-left; !errors.Is(err, context.Canceled) {
 			t.Errorf("the one who left got %v", err)
 		}
 		synctest.Wait()
@@ -234,7 +266,7 @@ func TestAccumulatorAgainstItsRules(t *testing.T) {
 				r := waiting[i][k]
 				waiting[i] = append(waiting[i][:k:k], waiting[i][k+1:]...)
 				r.cancel()
-				if err := <-r.done; err != context.Canceled {
+				if err := <-r.done; !errors.Is(err, context.Canceled) {
 					t.Fatalf("one who leaves gets %v", err)
 				}
 			},

@@ -173,14 +173,12 @@ func (i *instance) reported(ctx context.Context, d time.Duration) bool {
 }
 
 // query runs f with the client, unless that is closed. f must be short: close waits for it.
-func (i *instance) query(f func(*kafka.Producer)) bool {
+func (i *instance) query(f func(*kafka.Producer)) {
 	i.alive.RLock()
 	defer i.alive.RUnlock()
-	if i.closed {
-		return false
+	if !i.closed {
+		f(i.client)
 	}
-	f(i.client)
-	return true
 }
 
 // close ends the client and its goroutines, once. Reports that have not come are lost: their records are unresolved.
