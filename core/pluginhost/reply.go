@@ -84,7 +84,11 @@ func (x *session) awaitSent(ctx context.Context) error {
 func (x *session) apply(p *piece, frame *wire.ReplyFrame, took time.Duration) error {
 	b := p.batch
 	refusedBefore := len(b.Failures)
-	outcome, err := wire.ApplyReply(b, p.rows, &frame.Reply, x.rules)
+	rules := x.rules
+	if len(p.counts) > 0 {
+		rules.Partitions = p.partitions
+	}
+	outcome, err := wire.ApplyReply(b, p.rows, &frame.Reply, rules)
 	if err != nil {
 		return err
 	}

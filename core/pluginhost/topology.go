@@ -31,6 +31,16 @@ func counts(ctx context.Context, topology Topology, b *record.Batch, rows []uint
 	return known, nil
 }
 
+// partitions returns how many partitions a topic of the piece has, as the plugin was told.
+func (p *piece) partitions(topic string) (count int32, known bool) {
+	for _, c := range p.counts {
+		if c.topic == topic {
+			return c.partitions, true
+		}
+	}
+	return 0, false
+}
+
 // topicsOf lists the topics of the rows, each once.
 func topicsOf(b *record.Batch, rows []uint32) []string {
 	if b.TopicIndex == nil {

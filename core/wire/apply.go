@@ -15,7 +15,10 @@ type Rules struct {
 	MayDrop      bool                    // whether a record may be dropped
 	AllowObjects bool                    // whether a value or key may become an object
 	AllowTopic   func(topic string) bool // nil: every valid topic name
-	MaxRecord    int                     // most bytes of key, value and headers of one record; 0: no limit
+	// Partitions says how many partitions a topic has, where that is known; nil:
+	// it is not, and whoever produces the record finds out.
+	Partitions func(topic string) (count int32, known bool)
+	MaxRecord  int // most bytes of key, value and headers of one record; 0: no limit
 	// Pass leaves refused records live, as they were before the stage (on_error
 	// = "pass"). They are in Outcome.Passed, not in the batch's failures.
 	Pass bool
@@ -78,8 +81,8 @@ func (e *RefusedError) Error() string {
 // rows is a stretch of b.Live itself, its content is undefined afterwards.
 //
 // What depends on the content of a record is not the plugin's fault and breaks
-// no rule: a record that grew beyond MaxRecord, or whose new topic, header name
-// or timestamp Kafka or the configuration does not take, fails alone. A record
+// no rule: a record that grew beyond MaxRecord, or whose new topic, partition,
+// header name or timestamp Kafka or the configuration does not take, fails alone. A record
 // that fails or is dropped keeps its columns as they were before the stage.
 func ApplyReply(b *record.Batch, rows []uint32, reply *wirev1.Reply, rules Rules) (Outcome, error) {
 	a := application{batch: b, rows: rows, rules: &rules}
@@ -154,9 +157,6 @@ func (a *application) check(m *wirev1.Reply) error {
 	if err := a.partitions.check(a, m.Partitions, 4, ColumnPartition); err != nil {
 		return err
 	}
-	if err := a.checkPartitions(); err != nil {
-		return err
-	}
 	return a.topics.check(a, m.Topic)
 }
 
@@ -193,15 +193,6 @@ func (a *application) checkFailures(failures []*wirev1.Failure) error {
 		}
 		next = f.Row + 1
 		a.fail(int(f.Row), cleanCode(f.Code), cleanText(f.Message, maxMessage))
-	}
-	return nil
-}
-
-func (a *application) checkPartitions() error {
-	for n := range a.partitions.length() {
-		if p := a.partitions.int32(n); p < record.PartitionAny {
-			return ruleErrorf("partition", "record %d: partition %d", a.partitions.record(n), p)
-		}
 	}
 	return nil
 }

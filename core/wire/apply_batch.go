@@ -15,6 +15,7 @@ const (
 	CodeTopic     = "topic.not_allowed"
 	CodeHeader    = "header.name"
 	CodeTimestamp = "timestamp.invalid"
+	CodePartition = "partition.invalid"
 )
 
 // refuseByContent fails the records whose new content can't be delivered.
@@ -37,8 +38,28 @@ func (a *application) refuseByContent() {
 			a.refuse(a.timestamps.record(n), CodeTimestamp, "timestamp %d is before 1970", t)
 		}
 	}
+	a.refusePartitions()
 	if len(a.failures) > reported {
 		slices.SortFunc(a.failures, func(x, y record.Failure) int { return int(x.Row) - int(y.Row) })
+	}
+}
+
+// refusePartitions fails the records whose partition is no number of one. What
+// the plugin makes of a record's topic decides which ones there are.
+func (a *application) refusePartitions() {
+	for n := range a.partitions.length() {
+		i, p := a.partitions.record(n), a.partitions.int32(n)
+		if p < record.PartitionAny {
+			a.refuse(i, CodePartition, "partition %d", p)
+			continue
+		}
+		if a.rules.Partitions == nil || a.topics.length() > 0 {
+			continue
+		}
+		topic := a.batch.Topic(int(a.rows[i]))
+		if count, known := a.rules.Partitions(topic); known && p >= count {
+			a.refuse(i, CodePartition, "partition %d of topic %q, which has %d", p, topic, count)
+		}
 	}
 }
 

@@ -109,15 +109,13 @@ func TestReplyThatBreaksARuleChangesNothing(t *testing.T) {
 				Values: &wirev1.Column{Offsets: numbers32(0), Lengths: numbers32(0)}}}}},
 		"few timestamps": {loose, "column.range", &wirev1.Reply{Id: 7, Count: 3,
 			Timestamps: &wirev1.NumberChange{Values: numbers64(1, 2)}}},
-		"partition below any": {loose, "partition", &wirev1.Reply{Id: 7, Count: 3,
-			Partitions: &wirev1.NumberChange{Values: numbers32(0, 0, 0xfffffffe)}}},
 		"no topics": {loose, "column.range", &wirev1.Reply{Id: 7, Count: 3, Topic: &wirev1.TopicChange{}}},
 		"topic index": {loose, "column.range", &wirev1.Reply{Id: 7, Count: 3, Topic: &wirev1.TopicChange{
 			Topic: &wirev1.TopicColumn{Topics: []string{"a"}, Index: []byte{0, 0, 1, 0, 0, 0}}}}},
 		"more topics than records": {loose, "topic", &wirev1.Reply{Id: 7, Count: 3, Topic: &wirev1.TopicChange{
 			Topic: &wirev1.TopicColumn{Topics: make([]string, 1000)}}}},
-		"good parts before a bad one": {loose, "partition", &wirev1.Reply{Id: 7, Count: 3, Verdicts: []byte{1, 0, 0},
-			Value: &wirev1.ColumnChange{Column: threeCells()}, Partitions: &wirev1.NumberChange{Values: numbers32(0, 0, 0xf0000000)}}},
+		"good parts before a bad one": {loose, "column.range", &wirev1.Reply{Id: 7, Count: 3, Verdicts: []byte{1, 0, 0},
+			Value: &wirev1.ColumnChange{Column: threeCells()}, Partitions: &wirev1.NumberChange{Values: numbers32(0, 0)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, sent := threeRows()
@@ -138,6 +136,7 @@ func TestRecordThatTheAgentCannotTakeFailsAlone(t *testing.T) {
 	rules := wire.Rules{
 		Stage: "s", Writes: wire.WritableColumns, MaxRecord: 20,
 		AllowTopic: func(topic string) bool { return topic == "main" || topic == "allowed" },
+		Partitions: func(topic string) (int32, bool) { return 3, topic == "main" },
 	}
 	large := &wirev1.Column{Data: make([]byte, 100), Offsets: numbers32(0, 0, 0), Lengths: numbers32(17, 18, 1)}
 	for name, c := range map[string]struct {
@@ -155,7 +154,9 @@ func TestRecordThatTheAgentCannotTakeFailsAlone(t *testing.T) {
 			Headers: &wirev1.HeaderColumn{Counts: numbers32(1),
 				Names:  &wirev1.Column{Data: []byte("a\x00b"), Offsets: numbers32(0), Lengths: numbers32(3)},
 				Values: &wirev1.Column{Offsets: numbers32(0), Lengths: numbers32(0)}}}}},
-		"timestamp": {wire.CodeTimestamp, &wirev1.Reply{Timestamps: &wirev1.NumberChange{Values: numbers64(1, -1, 0)}}},
+		"partition below any":            {wire.CodePartition, &wirev1.Reply{Partitions: &wirev1.NumberChange{Values: numbers32(0, 0xfffffffe, 0)}}},
+		"partition that the topic lacks": {wire.CodePartition, &wirev1.Reply{Partitions: &wirev1.NumberChange{Values: numbers32(2, 3, 0xffffffff)}}},
+		"timestamp":                      {wire.CodeTimestamp, &wirev1.Reply{Timestamps: &wirev1.NumberChange{Values: numbers64(1, -1, 0)}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, sent := threeRows()
