@@ -12,8 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/barnabas-agent/barnabas/core/record"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/barnabas-agent/barnabas/core/record"
 )
 
 const (

@@ -16,9 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/barnabas-agent/barnabas/core/record"
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/record"
 )
 
 func open(t *testing.T, dir string) *Store {

@@ -52,7 +52,7 @@ func (d *decoder) producer(b block) Producer {
 			"acks":               into(&p.Acks, oneOf(AcksAll, AcksLeader, AcksNone)),
 			"enable_idempotence": into(&p.EnableIdempotence, boolean),
 			"retries":            into(&p.Retries, integer(0, math.MaxInt32)),
-			"delivery_timeout":   into(&p.DeliveryTimeout, duration(0, maxMilliseconds)),
+			"delivery_timeout":   into(&p.DeliveryTimeout, duration(0, longestTime)),
 			"buffer_memory":      into(&p.BufferMemory, size(1, 1<<40)),
 			"batch_size":         into(&p.BatchSize, size(1, maxBatchSize)),
 			"linger":             into(&p.Linger, duration(0, maxLinger)),

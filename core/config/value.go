@@ -170,8 +170,8 @@ func duration(least, most time.Duration) parser[time.Duration] {
 	}
 }
 
-// maxMilliseconds is librdkafka's largest time: an int of milliseconds.
-const maxMilliseconds = math.MaxInt32 * time.Millisecond
+// longestTime is librdkafka's largest time: an int of milliseconds.
+const longestTime = math.MaxInt32 * time.Millisecond
 
 // oneOf takes one of some words.
 func oneOf[T ~string](words ...T) parser[T] {

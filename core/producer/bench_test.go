@@ -16,7 +16,6 @@ type countdown struct {
 	left atomic.Int64
 	free chan *record.Batch
 	of   *record.Batch
-	rows int64
 }
 
 func (c *countdown) Accepted([]uint32)       {}

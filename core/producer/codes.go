@@ -9,7 +9,7 @@ func lookUp(code kafka.ErrorCode) (codeInfo, bool) {
 	return info, known
 }
 
-// codes is a constant: nothing writes to it.
+//nolint:gochecknoglobals // a constant in all but the language: nothing writes to it
 var codes = map[kafka.ErrorCode]codeInfo{
 	kafka.ErrBadMsg:                             {"_BAD_MSG", outage},
 	kafka.ErrBadCompression:                     {"_BAD_COMPRESSION", outage},

@@ -65,7 +65,7 @@ func newAgent(t testing.TB, configuration string) *agent {
 }
 
 // start runs the agent. It is killed at the end of the test if it still runs.
-func (a *agent) start(flags ...string) {
+func (a *agent) start() {
 	a.t.Helper()
 	a.starts++
 	a.logFile = filepath.Join(a.dir, fmt.Sprintf("agent-%d.log", a.starts))
@@ -74,7 +74,7 @@ func (a *agent) start(flags ...string) {
 		a.t.Fatal(err)
 	}
 	defer out.Close()
-	command := exec.Command(binary(a.t), append([]string{"run", "--config", a.config}, flags...)...)
+	command := exec.Command(binary(a.t), "run", "--config", a.config)
 	command.Dir, command.Stdout, command.Stderr = a.dir, out, out
 	a.process, err = process.Start(command)
 	if err != nil {

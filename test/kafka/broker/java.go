@@ -69,7 +69,7 @@ func frames(keys [][]byte) []byte {
 func parsePartitions(output []byte, want int) ([]int32, error) {
 	fields := bytes.Fields(output)
 	if len(fields) != want {
-		return nil, fmt.Errorf("Partitions.java answered %d keys of %d", len(fields), want)
+		return nil, fmt.Errorf("answer of Partitions.java: %d keys of %d", len(fields), want)
 	}
 	partitions := make([]int32, want)
 	for i, field := range fields {
