@@ -40,7 +40,9 @@ func (p *Program) columns(plugin any, payload ColumnSet) Columns {
 	}
 	switch p.kind {
 	case wirev1.StageKind_STAGE_KIND_SERIALIZER:
-		c.Reads |= payload
+		if readsPayload(plugin) {
+			c.Reads |= payload
+		}
 		c.Writes = c.Writes&^(ColumnValue|ColumnKey) | payload
 	case wirev1.StageKind_STAGE_KIND_PARTITIONER:
 		if !declared {
@@ -69,6 +71,11 @@ func (p *Program) stage(plugin any, role wirev1.Role) stage {
 	}
 	s.columns = p.columns(plugin, payload)
 	return s
+}
+
+func readsPayload(plugin any) bool {
+	d, ok := plugin.(PayloadDeclarer)
+	return !ok || d.ReadsPayload()
 }
 
 func (p *Program) mayDrop(plugin any) bool {

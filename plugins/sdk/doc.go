@@ -20,8 +20,9 @@
 // drops or refuses records, a [Serializer] turns values or keys into the bytes
 // that Kafka stores, a [Partitioner] chooses partitions. What else a plugin can
 // do is one optional interface of one method each: [Configurer],
-// [ColumnsDeclarer], [TopologyObserver], [Acknowledger], [ObjectAccepter],
-// [DropDeclarer], [DeterminismDeclarer], [ConcurrencyDeclarer], [Closer].
+// [ColumnsDeclarer], [PayloadDeclarer], [TopologyObserver], [Acknowledger],
+// [ObjectAccepter], [DropDeclarer], [DeterminismDeclarer],
+// [ConcurrencyDeclarer], [Closer].
 //
 // # Borrowed memory
 //

@@ -106,10 +106,18 @@ func (l *lane) call(ctx context.Context, plugin any) error {
 	if missing := b.stage.columns.Reads &^ b.view.Columns(); missing != 0 {
 		return status.Errorf(codes.InvalidArgument, "batch %d lacks %s, which the plugin reads", l.frame.Batch.Id, missing)
 	}
-	if !b.stage.takesObjects {
+	if !b.stage.takesObjects && b.hasPayload() {
 		b.refuseObjects()
 	}
 	return l.server.program.handle(ctx, plugin, b)
+}
+
+// hasPayload reports whether the agent sent what a serializer serializes.
+func (b *Batch) hasPayload() bool {
+	if b.stage.role == RoleKey {
+		return b.view.Columns().Has(ColumnKey)
+	}
+	return b.view.Columns().Has(ColumnValue)
 }
 
 // refuseObjects refuses what a serializer that takes no objects can't serialize.

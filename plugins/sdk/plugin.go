@@ -37,8 +37,8 @@ type Configurer interface {
 // others cross to its process. It is asked before configuration, when it
 // answers with the most that any configuration needs, and after it, exactly.
 // Without it an interceptor reads and writes everything, a serializer its
-// payload, a partitioner reads key and topic. A serializer's payload and a
-// partitioner's choice need not be declared.
+// payload, a partitioner reads key and topic. A serializer's payload (see
+// [PayloadDeclarer]) and a partitioner's choice need not be declared.
 type ColumnsDeclarer interface {
 	Columns() Columns
 }
@@ -59,6 +59,16 @@ type Acknowledger interface {
 // payload is an object is refused before the serializer sees the batch.
 type ObjectAccepter interface {
 	AcceptsObjects() bool
+}
+
+// PayloadDeclarer says whether a serializer reads its payload: values, or keys
+// where it serializes keys. One that leaves all of them as they are, because of
+// its configuration say, answers false, and none of them crosses to its process;
+// it may still replace or refuse them. It is asked before configuration, when it
+// answers for any configuration, and after it, exactly. Without it, a serializer
+// reads its payload.
+type PayloadDeclarer interface {
+	ReadsPayload() bool
 }
 
 // DropDeclarer says whether an interceptor may drop records; without it, it may.

@@ -100,19 +100,13 @@ func (p *Program) printDescription(out, problems io.Writer) int {
 	return exitDone
 }
 
-// collectAt is GOGC where the environment does not set it: a plugin allocates
-// little that lives, and the agent sets GOMEMLIMIT.
-const collectAt = 400
-
 // serve prepares the process and serves until the agent ends it.
 func (p *Program) serve() int {
 	// The agent decides when a plugin ends: a signal to the whole process group
 	// must not cut the drain short.
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	debug.SetTraceback("all")
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collectAt)
-	}
+	boundMemory()
 	level := logLevel(os.Getenv(wire.LogLevelVariable))
 	slog.SetDefault(slog.New(logHandler(os.Stderr, level)))
 

@@ -352,3 +352,34 @@ func TestBrokenIsCalledOnceTheBatchIsAnswered(t *testing.T) {
 	}
 	<-broken
 }
+
+// blind is a serializer that leaves payloads as they are, unless it is told to look.
+type blind struct {
+	Look bool `json:"look,omitempty"`
+}
+
+func (*blind) Serialize(_ context.Context, b *sdk.Batch) error {
+	for i := range b.Len() {
+		if b.Topic(i) == "upper" {
+			b.SetPayload(i, []byte("UPPER"))
+		}
+	}
+	return nil
+}
+func (*blind) Columns() sdk.Columns { return sdk.Columns{Reads: sdk.ColumnTopic} }
+func (b *blind) ReadsPayload() bool { return b.Look }
+
+func TestPayloadsThatASerializerDoesNotReadStayWhereTheyAre(t *testing.T) {
+	program := sdk.SerializerProgram("blind", "1", func() sdk.Serializer { return &blind{} })
+	for config, want := range map[string]sdk.ColumnSet{`{}`: sdk.ColumnTopic, `{"look": true}`: sdk.ColumnTopic | sdk.ColumnValue} {
+		reply := configure(t, serve(t, program, sdk.RegisterOptions{}), &wirev1.ConfigureRequest{Config: config})
+		if reads := wire.ColumnsOf(reply.Reads); reads != want {
+			t.Errorf("%s: it reads %s, want %s", config, reads, want)
+		}
+	}
+	h := plugintest.New(t, func() sdk.Serializer { return &blind{} }, `{}`)
+	got := h.Send(sdk.Fields{Value: []byte("a"), Topic: "upper"}, sdk.Fields{Value: []byte("b"), Topic: "t"})
+	if string(got[0].Record.Value) != "UPPER" || string(got[1].Record.Value) != "b" {
+		t.Errorf("%+v", got)
+	}
+}

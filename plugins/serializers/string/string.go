@@ -40,6 +40,7 @@ type String struct {
 	Encoding string `json:"encoding,omitempty" jsonschema:"enum=utf-8,enum=utf-16le,enum=utf-16be,enum=iso-8859-1,default=utf-8,description=Character encoding of the text in Kafka"`
 
 	target encoding.Encoding // nil: utf-8
+	passes bool              // everything passes as it is
 }
 
 // newString returns a plugin with the defaults.
@@ -47,6 +48,7 @@ func newString() sdk.Serializer { return &String{Encoding: utf8Name} }
 
 // Configure finds the encoding.
 func (s *String) Configure(context.Context) error {
+	s.passes = s.Encoding == utf8Name
 	switch s.Encoding {
 	case utf8Name:
 		s.target = nil
@@ -65,6 +67,9 @@ func (s *String) Configure(context.Context) error {
 
 // Columns are none but the payload, which is understood.
 func (*String) Columns() sdk.Columns { return sdk.Columns{} }
+
+// ReadsPayload spares text that passes as it is the way to the process and back.
+func (s *String) ReadsPayload() bool { return !s.passes }
 
 // Deterministic says that equal text gives equal bytes.
 func (*String) Deterministic() bool { return true }
