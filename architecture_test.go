@@ -50,6 +50,14 @@ func importRules() []importRule {
 			direction: "the SDK does not drag the agent into plugins",
 		},
 		{
+			folder: "cmd", onlyOwn: []string{"cmd", "core", "sources", "plugins/sdk/plugintest", "plugins/scaffold"},
+			direction: "the agent links no plugin: it runs them, and carries the kit that tests them and the one that makes their projects",
+		},
+		{
+			folder: "plugins/scaffold", onlyOwn: []string{},
+			direction: "what makes projects is handed the tree's files",
+		},
+		{
 			folder: "", except: []string{"core/producer", "bench", "test"}, never: []string{"github.com/confluentinc/confluent-kafka-go"},
 			direction: "librdkafka is the producer's alone",
 		},
@@ -147,6 +155,9 @@ func TestRulesRefuse(t *testing.T) {
 		{"plugins/interceptors/filter", module + "core/record"},
 		{"plugins/sdk", module + "core/pluginhost"},
 		{"cmd/agent", "github.com/confluentinc/confluent-kafka-go/v2/kafka"},
+		{"cmd/agent", module + "plugins/interceptors/filter"},
+		{"cmd/agent", module + "plugins/sdk"},
+		{"plugins/scaffold", module + "plugins/sdk"},
 		{"plugins/sdk", "github.com/hashicorp/hcl/v2"},
 	} {
 		refused := slices.ContainsFunc(importRules(), func(r importRule) bool {

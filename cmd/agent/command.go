@@ -93,7 +93,6 @@ func arguments(names ...string) cobra.PositionalArgs {
 func announced() map[string][]string {
 	return map[string][]string{
 		"barnabas":            {"test", "top", "tap", "files", "verify"},
-		"barnabas plugin":     {"check", "bench"},
 		"barnabas quarantine": {"replay", "drop"},
 	}
 }

@@ -22,7 +22,8 @@ import (
 
 func newPluginCommand(s streams) *cobra.Command {
 	c := &cobra.Command{Use: "plugin", Short: "List and describe plugins, make new ones and test them", RunE: noCommand, Args: cobra.ArbitraryArgs}
-	c.AddCommand(newPluginListCommand(s), newPluginDescribeCommand(s), newPluginNewCommand(s))
+	c.AddCommand(newPluginListCommand(s), newPluginDescribeCommand(s))
+	c.AddCommand(newPluginNewCommand(s), newPluginCheckCommand(s), newPluginBenchCommand(s))
 	return c
 }
 

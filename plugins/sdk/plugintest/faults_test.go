@@ -71,7 +71,7 @@ func faults() []struct{ fault, in, report string } {
 		{"outlives the agent", "end of the agent", "still runs"},
 		{"prints every record", "standard output", "bytes to standard output"},
 		{"logs every record", "standard error", "bytes to standard error"},
-		{"leaves a lock", "kill in mid-batch", "start"},
+		{"leaves a lock", "kill in mid-batch", "does not start"},
 	}
 }
 

@@ -2,6 +2,7 @@ package plugintest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,6 +18,9 @@ import (
 
 // startTimeout bounds the start of a plugin's process until its handshake.
 const startTimeout = 10 * time.Second
+
+// ErrNotStarted is in the error of a case whose process did not come to its handshake.
+var ErrNotStarted = errors.New("the plugin does not start")
 
 // process is a plugin's process that go-plugin started.
 type process struct {
@@ -51,7 +55,7 @@ func startProcess(binary string, environment []string) (*process, *grpc.ClientCo
 		GRPCDialOptions:  wire.NewTransport().DialOptions(wire.SocketCredentials(nil)),
 		RunnerFunc: func(_ hclog.Logger, added *exec.Cmd, folder string) (runner.Runner, error) {
 			command := exec.Command(binary)
-			command.Env = append(plain(environment), wire.LogLevelVariable+"=info", wire.PoisonVariable+"=1")
+			command.Env = append(plain(environment), wire.LogLevelVariable+"=info")
 			command.Env = append(command.Env, added.Env...)
 			var err error
 			p.run, err = newRun(command, folder, &p.stdout, &p.stderr)
@@ -61,7 +65,7 @@ func startProcess(binary string, environment []string) (*process, *grpc.ClientCo
 	protocol, err := p.client.Client()
 	if err != nil {
 		p.stop()
-		return nil, nil, fmt.Errorf("start %s: %w%s", binary, err, &p.stderr)
+		return nil, nil, fmt.Errorf("%w: %s: %w%s", ErrNotStarted, binary, err, &p.stderr)
 	}
 	return p, protocol.(*plugin.GRPCClient).Conn, nil
 }

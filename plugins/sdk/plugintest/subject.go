@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -175,20 +176,8 @@ func (s *subject) send(d *delivery, attempt uint32, unknown bool) error {
 
 // receive takes the next reply, applies it to its batch and returns what became of the records.
 func (s *subject) receive(d *delivery) ([]Result, error) {
-	type received struct{ err error }
-	done := make(chan received, 1)
-	go func() { done <- received{s.lane.RecvMsg(&s.frame)} }()
-	ctx, cancel := context.WithTimeout(context.Background(), s.options.timeout)
-	defer cancel()
-	select {
-	case r := <-done:
-		if r.err != nil {
-			return nil, fmt.Errorf("reply to batch %d: %w", d.batch.ID, r.err)
-		}
-	case <-ctx.Done():
-		s.cancelLane()
-		<-done
-		return nil, fmt.Errorf("no reply to batch %d within %v", d.batch.ID, s.options.timeout)
+	if err := s.receiveFrame(d); err != nil {
+		return nil, err
 	}
 	outcome, err := wire.ApplyReply(d.batch, d.rows, &s.frame.Reply, s.rules)
 	if err != nil {
@@ -198,6 +187,24 @@ func (s *subject) receive(d *delivery) ([]Result, error) {
 		s.frame.LendTo(d.batch)
 	}
 	return results(d.batch), nil
+}
+
+// receiveFrame waits for the reply to a batch; a plugin that hangs ends the lane.
+func (s *subject) receiveFrame(d *delivery) error {
+	late := make(chan struct{})
+	timer := time.AfterFunc(s.options.timeout, func() {
+		s.cancelLane()
+		close(late)
+	})
+	err := s.lane.RecvMsg(&s.frame)
+	if !timer.Stop() {
+		<-late
+		return fmt.Errorf("no reply to batch %d within %v", d.batch.ID, s.options.timeout)
+	}
+	if err != nil {
+		return fmt.Errorf("reply to batch %d: %w", d.batch.ID, err)
+	}
+	return nil
 }
 
 // exchange sends one batch and takes its reply.

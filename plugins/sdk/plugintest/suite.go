@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/barnabas-agent/barnabas/core/wire"
 )
 
 // Case is one thing that every plugin must do.
@@ -39,6 +41,7 @@ func RunProcess(t *testing.T, binary, config string, all ...Option) {
 // is a JSON object that the plugin accepts.
 func ProcessCases(binary string, environment []string, config string, all ...Option) []Case {
 	o := newOptions(all)
+	environment = append([]string{wire.PoisonVariable + "=1"}, environment...)
 	return append(cases(ofBinary(binary, environment), config, o), processCases(binary, environment, config, o)...)
 }
 
