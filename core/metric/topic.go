@@ -1,6 +1,10 @@
 package metric
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+)
 
 // maxTopicLabels is how many topics of one pipeline are label values.
 const maxTopicLabels = 100
@@ -30,7 +34,7 @@ func (l *topicLabels) label(pipeline, topic string) string {
 	switch {
 	case ok:
 		return topic
-	case full || !legalTopic(topic):
+	case full || !record.ValidTopic(topic): // so that no path becomes a label
 		return otherTopics
 	}
 
@@ -46,21 +50,4 @@ func (l *topicLabels) label(pipeline, topic string) string {
 	}
 	topics[topic] = struct{}{}
 	return topic
-}
-
-// legalTopic applies Kafka's rule for topic names (org.apache.kafka.common.internals.Topic),
-// so that whatever an interceptor writes as a topic, a path never becomes a label.
-func legalTopic(topic string) bool {
-	if topic == "" || len(topic) > 249 || topic == "." || topic == ".." {
-		return false
-	}
-	for i := range len(topic) {
-		c := topic[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }

@@ -74,6 +74,7 @@ func (f *inflight) cost() int64 {
 
 // Accepted moves the positions of rows that nobody waits for; they stay in memory.
 func (f *inflight) Accepted(rows []uint32) {
+	f.lane.accepts.Store(true)
 	f.lane.tracker.resolve(f, rows)
 }
 
@@ -97,12 +98,11 @@ func (f *inflight) finish(rows []uint32) {
 	}
 	f.lane.tracker.resolve(f, rows)
 	f.returned.Add(bytes)
-	left := f.held.Add(-int64(len(rows)))
-	if left > 0 {
+	if f.held.Add(-int64(len(rows))) > 0 {
 		f.lane.pipeline.producer.Adjust(-bytes)
-		return
+	} else {
+		f.lane.pipeline.producer.Adjust(-(f.charge - f.returned.Load() + bytes))
+		f.lane.free(f)
 	}
-	f.lane.pipeline.producer.Adjust(-(f.charge - f.returned.Load() + bytes))
-	f.lane.free(f)
-	f.lane.held.Add(-1)
+	f.lane.held.Add(-int64(len(rows)))
 }

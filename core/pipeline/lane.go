@@ -25,7 +25,8 @@ type lane struct {
 	pipeline *Pipeline
 	tracker  *tracker
 	input    chan *inflight // written by sources, read by head; closed by Pipeline.Run after the sources have ended
-	held     atomic.Int64   // batches submitted and not free yet
+	held     atomic.Int64   // records submitted whose memory is in use
+	accepts  atomic.Bool    // positions have moved before delivery (fire and forget)
 
 	mu      sync.Mutex
 	spare   []*record.Batch             // empty batches
@@ -117,7 +118,7 @@ func (l *lane) head(ctx context.Context, out chan<- *record.Batch) error {
 	defer close(out)
 	for f := range l.input {
 		b := f.batch
-		l.held.Add(1)
+		l.held.Add(int64(b.Rows()))
 		f.held.Store(int64(b.Rows()))
 		l.tracker.add(f, time.Now())
 		l.mu.Lock()

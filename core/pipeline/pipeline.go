@@ -116,6 +116,9 @@ func (p *Pipeline) Run(soft, hard context.Context) error {
 	if end := group.Wait(); err == nil {
 		err = end
 	}
+	if lost := p.unawaited(); err != nil && lost > 0 {
+		p.log.Warn("records may be lost: the end came before a broker had them, and send is \"fire_and_forget\"", "records", lost)
+	}
 	if hard.Err() != nil && errors.Is(err, hard.Err()) {
 		return fmt.Errorf("pipeline %s: stopped with %d records not acknowledged: %w", p.config.Name, p.InFlight(), context.Cause(hard))
 	}
@@ -168,8 +171,8 @@ func (p *Pipeline) closeInputs() {
 	}
 }
 
-// drain waits until every batch is free: resolved, and out of the producer's
-// hands, which comes later where positions move before delivery.
+// drain waits until every record is resolved and out of the producer's hands,
+// which comes later where positions move before delivery.
 func (p *Pipeline) drain(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -183,13 +186,23 @@ func (p *Pipeline) drain(ctx context.Context) error {
 	return nil
 }
 
-// held returns how many batches are submitted and not free.
+// held returns how many records are in memory.
 func (p *Pipeline) held() int64 {
 	var n int64
 	for _, l := range p.lanes {
 		n += l.held.Load()
 	}
 	return n
+}
+
+// unawaited returns how many records are in memory whose positions have moved.
+func (p *Pipeline) unawaited() int64 {
+	for _, l := range p.lanes {
+		if l.accepts.Load() {
+			return p.held() - int64(p.InFlight())
+		}
+	}
+	return 0
 }
 
 // InFlight returns how many records are read and not resolved. Safe for

@@ -516,6 +516,32 @@ func TestASoftStopAwaitsTheReportsOfFireAndForget(t *testing.T) {
 	}
 }
 
+// The position has passed what is lost here: nothing but this line will tell.
+func TestAHardStopTellsWhatFireAndForgetMayHaveLost(t *testing.T) {
+	var log strings.Builder
+	sends := make(chan sent, 1)
+	producer := &fakeProducer{deliver: func(_ context.Context, s sent) error {
+		s.to.Accepted(s.rows)
+		s.to.Delivered(s.rows[:3])
+		sends <- s
+		return nil
+	}}
+	f := newFeed(t, 10, []int{10})
+	p := New(Config{Name: "p", Topic: "t", MaxBlock: 1 << 20}, []Source{f}, nil, producer, &store{},
+		metric.New(), slog.New(slog.NewTextHandler(&log, nil)))
+	hard, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(t.Context(), hard) }()
+	<-sends
+	stop()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if !strings.Contains(log.String(), "records=7") {
+		t.Errorf("logged: %s", log.String())
+	}
+}
+
 func TestAHardStopTellsWhatIsNotAcknowledged(t *testing.T) {
 	deadline, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()

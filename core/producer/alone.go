@@ -17,18 +17,19 @@ func (p *Producer) sendAlone(ctx context.Context, part *partition, suspects []*c
 		for n, row := range c.rows {
 			if c.batch.Key.Kind(int(row)) == record.Null && compaction.refuses(ctx) {
 				code, message := refusalWithoutKey(part.topic.name)
-				c.resolution.Refused(record.Failure{Row: row, Stage: record.StageProducer, Code: code, Message: message})
+				c.client.refuse(c.batch, c.resolution, record.Failure{Row: row, Stage: record.StageProducer, Code: code, Message: message})
 				continue
 			}
-			_, failure, err := p.deliverAlone(ctx, part, c.batch, int(row))
+			offset, failure, err := p.deliverAlone(ctx, part, c.batch, int(row))
 			if err != nil {
 				return
 			}
 			if failure != nil {
-				c.resolution.Refused(*failure)
+				c.client.refuse(c.batch, c.resolution, *failure)
 				continue
 			}
 			c.client.account.progressed()
+			c.client.deliveredAlone(ctx, part, offset)
 			c.resolution.Delivered(c.rows[n : n+1])
 		}
 	}

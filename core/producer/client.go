@@ -14,6 +14,7 @@ type Client struct {
 	account  *account
 	mode     SendMode
 	log      *slog.Logger
+	observer Observer // nil: nobody is curious; set before the producer runs
 }
 
 // Reserve waits until n bytes of the accumulator are free for the pipeline, and takes them.
@@ -44,7 +45,7 @@ func (c *Client) Send(ctx context.Context, b *record.Batch, rows []uint32, r rec
 	}
 	// Refused last: they may be the batch's last rows, and then it is gone.
 	for _, failure := range to.refused {
-		r.Refused(failure)
+		c.refuse(b, r, failure)
 	}
 	return err
 }
@@ -93,11 +94,11 @@ func (c *Client) sendEach(ctx context.Context, b *record.Batch, to *routing, r r
 			return err
 		}
 		if refused != nil {
-			r.Refused(*refused)
+			c.refuse(b, r, *refused)
 			continue
 		}
 		c.account.progressed()
-		c.log.Debug("record delivered", "topic", part.topic.name, "partition", part.number, "offset", offset)
+		c.deliveredAlone(ctx, part, offset)
 		r.Delivered(to.rows[n : n+1])
 	}
 	return nil

@@ -41,6 +41,8 @@ type chunk struct {
 	// under partition.mu
 	done  bool // resolved
 	alone bool // a suspect is among its records: each has to be sent by itself
+
+	landed *offsetRuns // where its records are, once they are delivered; nil: nobody wants to know
 }
 
 // partition accounts for what is on its way to one partition. The dispatcher
@@ -71,6 +73,7 @@ type sinceMarker struct {
 	failed    bool // one is an error
 	suspects  bool // one names its record a suspect
 	irregular bool // their offsets do not increase
+	landed    offsetRuns
 }
 
 func newPartition(t *topic, number int32) *partition {
@@ -82,6 +85,7 @@ type report struct {
 	code   kafka.ErrorCode
 	offset int64
 	marker *chunk // nil but for the last record of a chunk
+	wanted bool   // somebody wants to know offsets
 }
 
 // consequence is what a report leads to, beside rows that are delivered.
@@ -119,8 +123,15 @@ func (p *partition) take(r report, ordered, ending bool) (delivered *chunk, then
 		p.since.irregular = p.since.irregular || r.offset <= p.lastOffset
 		p.lastOffset = r.offset
 	}
+	if r.wanted && r.code == kafka.ErrNoError {
+		p.since.landed.add(r.offset)
+	}
 	if r.marker == nil {
 		return nil, goOn
+	}
+	if r.wanted {
+		landed := p.since.landed
+		r.marker.landed = &landed
 	}
 	return p.takeMarker(r.marker, ordered, ending)
 }

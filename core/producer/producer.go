@@ -39,6 +39,7 @@ type Producer struct {
 	topology    *topology
 	single      *single
 	deliveries  chan []*chunk // to the dispatcher
+	observed    bool          // a client has an observer; not changed once the producer runs
 
 	wake chan struct{} // holds a token when broken, resolved or a fatal instance wait for the dispatcher
 
@@ -113,7 +114,7 @@ func (p *Producer) startMain() (*instance, error) {
 
 // take accounts for one report of the main instance.
 func (p *Producer) take(from *instance, part *partition, m *kafka.Message, ordered bool) {
-	r := report{offset: int64(m.TopicPartition.Offset)}
+	r := report{offset: int64(m.TopicPartition.Offset), wanted: p.observed}
 	if m.Opaque != nil {
 		r.marker = m.Opaque.(*chunk)
 	}
@@ -124,6 +125,7 @@ func (p *Producer) take(from *instance, part *partition, m *kafka.Message, order
 	delivered, then := part.take(r, ordered, from.fatal.Load())
 	if delivered != nil {
 		delivered.client.account.progressed()
+		delivered.tellDelivered()
 		delivered.resolution.Delivered(delivered.rows)
 	}
 	switch then {

@@ -20,8 +20,6 @@ const (
 	// latestTimestamp is the last one that the client's binding can pass on, which
 	// counts nanoseconds in 64 bits: in the year 2262.
 	latestTimestamp = math.MaxInt64 / int64(time.Millisecond)
-	// longestTopic is Kafka's limit (org.apache.kafka.common.internals.Topic).
-	longestTopic = 249
 )
 
 // routing is where the rows of one Send go.
@@ -76,7 +74,7 @@ func (c *Client) route(ctx context.Context, b *record.Batch, rows []uint32) (*ro
 
 // open waits until the topic's partitions are known and gives each a slot.
 func (to *routing) open(ctx context.Context, all *topology, t *routedTopic, name string) error {
-	t.name, t.invalid = name, !validTopic(name)
+	t.name, t.invalid = name, !record.ValidTopic(name)
 	if t.invalid {
 		return nil
 	}
@@ -164,19 +162,4 @@ func refusalWithoutKey(topic string) (code, message string) {
 // varintSize is the length of n as a zigzag varint of Kafka's record format.
 func varintSize(n int) int {
 	return (bits.Len64(uint64(n)<<1|1) + 6) / 7
-}
-
-// validTopic says whether Kafka allows a topic of that name.
-func validTopic(name string) bool {
-	if name == "" || name == "." || name == ".." || len(name) > longestTopic {
-		return false
-	}
-	for i := range len(name) {
-		switch c := name[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
-		default:
-			return false
-		}
-	}
-	return true
 }
