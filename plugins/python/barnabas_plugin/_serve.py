@@ -102,6 +102,7 @@ class Process:
         faulthandler.enable()
         faulthandler.register(signal.SIGQUIT, chain=True)
         _log.set_up(self._environment.get(_LOG_LEVEL, ""))
+        sys.stdout.reconfigure(line_buffering=True)  # what is printed reaches the agent's log line by line
         self._watch_lifeline()
 
         from ._grpc import Endpoint  # what only describes itself needs no gRPC
