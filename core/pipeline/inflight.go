@@ -5,6 +5,7 @@ import (
 	"sort"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/barnabas-agent/barnabas/core/record"
 )
@@ -56,8 +57,8 @@ func valueBytes(b *record.Batch) int64 {
 	return n
 }
 
-// cost is what the batch takes as it is: its blocks, and for each row
-// librdkafka's copy and the overhead.
+// cost is what the batch takes as it is: its blocks and headers, and for each
+// row librdkafka's copy and the overhead.
 func (f *inflight) cost() int64 {
 	n := int64(cap(f.block))
 	for _, block := range f.batch.Value.Blocks[1:] {
@@ -66,8 +67,20 @@ func (f *inflight) cost() int64 {
 	for _, block := range f.batch.Key.Blocks {
 		n += int64(cap(block))
 	}
+	for _, headers := range f.batch.Headers {
+		n += headerBytes(headers)
+	}
 	for i := range f.batch.Rows() {
 		n += rowCharge(f.batch, i)
+	}
+	return n
+}
+
+// headerBytes is what headers take in the agent.
+func headerBytes(headers []record.Header) int64 {
+	n := int64(unsafe.Sizeof(record.Header{})) * int64(len(headers))
+	for i := range headers {
+		n += int64(len(headers[i].Name) + len(headers[i].Value))
 	}
 	return n
 }

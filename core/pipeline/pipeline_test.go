@@ -219,6 +219,28 @@ func TestGrowthIsForeseen(t *testing.T) {
 	}
 }
 
+// Headers cost as much as values: the agent's bytes, and librdkafka's copy.
+func TestHeadersAreCharged(t *testing.T) {
+	const rows, size = 20, 10_000
+	label := &stage{change: func(_ int, b *record.Batch) {
+		for _, row := range b.Live {
+			b.SetHeaders(int(row), []record.Header{{Name: "h", Value: make([]byte, size)}})
+		}
+	}}
+	f := newFeed(t, 1, []int{rows})
+	producer := &fakeProducer{deliver: deliverAll}
+	p := newTestPipeline(QuarantineRecord, f, producer, &store{}, label)
+	if err := p.Run(context.Background(), context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if most := producer.most.Load(); most < 2*rows*size {
+		t.Errorf("%d bytes are charged at most for %d headers of %d", most, rows, size)
+	}
+	if used := producer.used.Load(); used != 0 {
+		t.Errorf("%d bytes are still charged", used)
+	}
+}
+
 // A batch of short records costs many times its bytes; that is reserved from the second batch on.
 func TestShortRecordsAreForeseen(t *testing.T) {
 	p := newTestPipeline(QuarantineRecord, newFeed(t, 10, []int{1000}), &fakeProducer{deliver: deliverAll}, &store{})

@@ -162,6 +162,9 @@ func (r *refusals) quarantine(ctx context.Context, f *inflight, failures []recor
 		if err == nil {
 			break
 		}
+		if ctx.Err() != nil {
+			return
+		}
 		if !held {
 			held = true
 			r.gate.hold("the quarantine can't be written: " + err.Error())
