@@ -13,7 +13,8 @@ COMMIT  ?= $(or $(shell git rev-parse --short=12 HEAD 2>/dev/null),unknown)
 # Prerequisites: every non-test Go file of a tree, so that nothing is rebuilt needlessly.
 go_files       = $(shell find $(wildcard $(1)) -name '*.go' ! -name '*_test.go')
 # The agent carries the SDK's source and the templates of plugin projects.
-CARRIED        := sdk.go LICENSE $(shell find core/wire core/record plugins/sdk plugins/scaffold -type f ! -name '*_test.go' ! -path '*/testdata/*')
+CARRIED        := sdk.go LICENSE plugins/python/requirements.txt \
+                  $(shell find core/wire core/record plugins/sdk plugins/scaffold plugins/python/barnabas_plugin -type f ! -name '*.pyc' ! -name '*_test.go' ! -path '*/testdata/*')
 AGENT_SOURCES  := $(call go_files,cmd core sources) $(CARRIED) go.mod go.sum
 PLUGIN_SOURCES := $(call go_files,plugins core/record core/wire) go.mod go.sum
 

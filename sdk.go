@@ -8,10 +8,11 @@ import (
 )
 
 //go:embed go.mod go.sum LICENSE core/record core/wire plugins/sdk
+//go:embed plugins/python/requirements.txt plugins/python/barnabas_plugin/*.py* plugins/python/barnabas_plugin/py.typed
 var source embed.FS
 
 // PluginSource returns the tree's files that plugin projects copy, by their path
 // in the tree, tests included: go.mod and go.sum with the versions and checksums
-// of this build, the Go SDK, and the protocol. It is read-only and safe for
+// of this build, the protocol, and the SDKs for Go and Python. It is read-only and safe for
 // concurrent use.
 func PluginSource() fs.FS { return source }

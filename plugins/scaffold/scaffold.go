@@ -1,6 +1,6 @@
 // Package scaffold makes the project of a new plugin: a folder that builds, is
 // tested and conforms, with a copy of the SDK in it, so that it needs neither a
-// checkout of the agent nor, for Go, a network.
+// checkout of the agent nor, where a language's dependencies are cached, a network.
 package scaffold
 
 import (
@@ -47,7 +47,7 @@ func CheckName(name string) error {
 func Kinds() []string { return []string{"interceptor", "serializer", "partitioner"} }
 
 // Languages are the languages that projects can be made in.
-func Languages() []string { return []string{"go"} }
+func Languages() []string { return []string{"go", "python"} }
 
 // Create makes the project as a new folder of the plugin's name in the folder
 // parent, and returns the names of the files that it wrote for its author, in
@@ -115,18 +115,29 @@ func (p *Project) files() ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	sdk, err := goSDK(p.Source)
+	sdk, err := p.sdk()
 	if err != nil {
 		return nil, fmt.Errorf("the SDK that this build carries: %w", err)
+	}
+	all = append(all, sdk...)
+	slices.SortFunc(all, func(a, b file) int { return strings.Compare(a.name, b.name) })
+	return all, nil
+}
+
+// sdk returns the files of the language's SDK, and what names its dependencies.
+func (p *Project) sdk() ([]file, error) {
+	if p.Language == "python" {
+		return pythonSDK(p.Source)
+	}
+	sdk, err := goSDK(p.Source)
+	if err != nil {
+		return nil, err
 	}
 	module, err := sdk.projectModule(p.Binary())
 	if err != nil {
 		return nil, err
 	}
-	all = append(all, file{name: "go.mod", content: module}, file{name: "go.sum", content: sdk.sums})
-	all = append(all, sdk.files...)
-	slices.SortFunc(all, func(a, b file) int { return strings.Compare(a.name, b.name) })
-	return all, nil
+	return append(sdk.files, file{name: "go.mod", content: module}, file{name: "go.sum", content: sdk.sums}), nil
 }
 
 // rendered returns the files that come from templates: those of the language

@@ -84,6 +84,32 @@ func TestProjectsHoldTheirFiles(t *testing.T) {
 	}
 }
 
+func TestPythonProjectsHoldTheirFiles(t *testing.T) {
+	for _, kind := range Kinds() {
+		parent := t.TempDir()
+		p := project(kind, "mask-emails")
+		p.Language = "python"
+		written, err := p.Create(parent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{".gitignore", "Makefile", "README.md", "plugin.py", "requirements.txt", "test_plugin.py"}
+		if !slices.Equal(written, want) {
+			t.Errorf("wrote %q, want %q", written, want)
+		}
+		folder := filepath.Join(parent, "mask-emails")
+		plugin, err := os.ReadFile(filepath.Join(folder, "plugin.py"))
+		if err != nil || !strings.Contains(string(plugin), "serve_"+kind+`("mask-emails", "0.1.0", MaskEmails)`) {
+			t.Errorf("plugin.py does not serve its class: %v\n%s", err, plugin)
+		}
+		for _, name := range []string{"__init__.py", "_serve.py", "plugin_pb2.py", "testing.py", "py.typed", "LICENSE"} {
+			if _, err := os.Stat(filepath.Join(folder, "barnabas_plugin", name)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
 func TestCopyHoldsNoTests(t *testing.T) {
 	sdk, err := goSDK(tree())
 	if err != nil {
