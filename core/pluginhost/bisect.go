@@ -45,12 +45,19 @@ func (v *supervisor) question(lanes int) {
 }
 
 // conclude draws the conclusion of a process's end, once its report is there.
+// Replies may have been lost with the process, so each piece that it had is
+// counted, but only the oldest can be in question. From the second time on a
+// lane sends such pieces one by one, so the oldest is the one.
 func (l *lane) conclude(i *instance) {
-	p, alone := l.atWork, l.alone
+	atWork := l.atWork
 	l.atWork = nil
-	if p == nil || i.debug != nil || (i.failure.reason == reasonReply && i.culprit != l) {
+	if len(atWork) == 0 || i.debug != nil || (i.failure.reason == reasonReply && i.culprit != l) {
 		return
 	}
+	for _, p := range atWork[1:] {
+		p.crashes = max(p.crashes, 1)
+	}
+	p := atWork[0]
 	p.crashes++
 	at := slices.Index(l.pending, p)
 	switch {
@@ -59,7 +66,7 @@ func (l *lane) conclude(i *instance) {
 		first := l.halve(at)
 		first.crashes, first.suspect = crashesInQuestion-1, true
 		p.crashes, p.suspect = crashesInQuestion-1, true
-	case !alone:
+	case !l.alone:
 		p.suspect = true
 	default:
 		l.condemn(p, i.report)

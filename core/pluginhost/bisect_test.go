@@ -85,7 +85,7 @@ func TestRecordsThatBreakThePluginAreFound(t *testing.T) {
 		"all of a batch":      {config: trial{PanicWhen: "bad"}, poison: []int{4, 5, 6, 7}, rows: 4, each: 3, processes: 4 * (2 + 2), says: "can't bear"},
 		"some of each batch":  {config: trial{PanicWhen: "bad"}, poison: []int{1, 8, 13, 16}, rows: 4, each: 6, processes: 4 * (2 + 2), says: "can't bear"},
 		"one that hangs":      {config: trial{HangWhen: "bad"}, poison: []int{6}, rows: 4, each: 4, processes: 2 + 2, says: "hang: a batch was not answered"},
-		"a hang has a stack":  {config: trial{HangWhen: "bad"}, poison: []int{1}, rows: 2, each: 1, processes: 2 + 1, says: "waitForEver"},
+		"a hang has a stack":  {config: trial{HangWhen: "bad"}, poison: []int{1}, rows: 2, each: 1, processes: 2 + 1, says: "SIGQUIT: quit"},
 		"a stack has a cause": {config: trial{PanicWhen: "bad"}, poison: []int{1}, rows: 2, each: 1, processes: 2 + 1, says: "goroutine"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,7 +11,7 @@ const (
 	halfOpen    = time.Minute      // how long an open breaker waits before it lets a process try
 	// mostInARow is how many single records one after the other may be blamed
 	// for crashes: a plugin that takes no record between them is at fault itself.
-	mostInARow = 32
+	mostInARow = 16
 )
 
 // breaker counts the crashes that no record explains. The zero breaker is

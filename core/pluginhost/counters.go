@@ -15,6 +15,7 @@ type stageMetrics struct {
 	up                              prometheus.Gauge
 	seconds                         prometheus.Observer
 	restarts                        func(reason string) prometheus.Counter
+	acknowledgementsDropped         prometheus.Counter
 }
 
 // newStageMetrics looks the children up.
@@ -24,9 +25,10 @@ func newStageMetrics(t *metric.Table, spec *Spec) stageMetrics {
 	}
 	return stageMetrics{
 		kept: verdict("kept"), modified: verdict("modified"), dropped: verdict("dropped"), failed: verdict("failed"),
-		up:       t.PluginUp.WithLabelValues(spec.Pipeline, spec.Stage),
-		seconds:  t.PluginBatchSeconds.WithLabelValues(spec.Pipeline, spec.Stage),
-		restarts: func(reason string) prometheus.Counter { return t.PluginRestarts.WithLabelValues(spec.Stage, reason) },
+		up:                      t.PluginUp.WithLabelValues(spec.Pipeline, spec.Stage),
+		seconds:                 t.PluginBatchSeconds.WithLabelValues(spec.Pipeline, spec.Stage),
+		acknowledgementsDropped: t.AcknowledgementsDropped.WithLabelValues(spec.Pipeline, spec.Stage),
+		restarts:                func(reason string) prometheus.Counter { return t.PluginRestarts.WithLabelValues(spec.Stage, reason) },
 	}
 }
 

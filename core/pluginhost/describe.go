@@ -71,9 +71,6 @@ func checkDescription(spec *Spec, exe *executable, d *wirev1.Description) error 
 	if d.Kind != spec.Kind.wire() {
 		return exe.errorf(WrongKind, "name it in a block of its own kind", "it is a %s, not a %s", kindName(d.Kind), spec.Kind.fileKind())
 	}
-	if d.WantsAcknowledgements {
-		return exe.errorf(Unavailable, "use a version of the plugin that does without", "it wants acknowledgements, which are not available yet")
-	}
 	return nil
 }
 

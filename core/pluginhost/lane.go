@@ -56,9 +56,9 @@ type lane struct {
 	retries doubling        // of batches that come again without a restart
 	notices rate.Sometimes  // bounds what is logged about them
 
-	questioned bool   // pieces of pending are in question, which the supervisor knows
-	atWork     *piece // what the plugin had begun and not answered when the last session ended; nil: nothing
-	alone      bool   // no other lane had anything at the plugin then
+	questioned bool     // pieces of pending are in question, which the supervisor knows
+	atWork     []*piece // what the plugin had got and not answered when the last session ended, oldest first
+	alone      bool     // that was one piece, and no other lane had any there
 }
 
 // piece is what one frame carries: a batch, or a part of one that does not fit a frame.
@@ -69,7 +69,7 @@ type piece struct {
 	last   bool         // the batch is done with this piece
 
 	sends   uint32 // times that it was posted; only run writes it, and only before it posts
-	crashes int    // processes that broke over it
+	crashes int    // processes that broke with it unanswered; such a piece is sent by itself
 	suspect bool   // a record in it is taken to break the plugin
 }
 

@@ -51,6 +51,9 @@ func behaviours() map[string]func() {
 		"barnabas-interceptor-earlier": func() {
 			sdk.ServeInterceptor("trial", "1.2.3", func() sdk.Interceptor { return &trial{Suffix: "!"} })
 		},
+		"barnabas-interceptor-curious": func() {
+			sdk.ServeInterceptor("curious", "1.0.0", func() sdk.Interceptor { return &curious{} })
+		},
 		"barnabas-serializer-plain": func() {
 			sdk.ServeSerializer("plain", "1.0.0", func() sdk.Serializer { return &plain{} })
 		},

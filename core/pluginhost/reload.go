@@ -34,6 +34,9 @@ func (s *Stage) Reload(ctx context.Context) error {
 	if next[0].description.WantsTopology && !s.describedAs().GetWantsTopology() {
 		err = next[0].exe.errorf(Unavailable, "restart the agent", "this version wants partition counts, which batches on their way lack")
 	}
+	if next[0].description.WantsAcknowledgements && !s.WantsAcknowledgements() {
+		err = next[0].exe.errorf(Unavailable, "restart the agent", "this version wants acknowledgements, which nobody collects for it yet")
+	}
 	for n, v := range s.supervisors {
 		if err == nil {
 			err = v.takeOver(ctx, next[n])

@@ -90,10 +90,12 @@ func (l *lane) session(ctx context.Context, i *instance) error {
 // leave notes what was at the plugin when the session ended.
 func (x *session) leave(err error) {
 	x.markAllSent()
-	x.alone = x.hasTurn || x.instance.senders.Load() == 1
-	if len(x.expected) > 0 && x.expected[0].sent && !x.expected[0].canary {
-		x.atWork = x.expected[0].piece
+	for _, e := range x.expected {
+		if e.sent && !e.canary {
+			x.atWork = append(x.atWork, e.piece)
+		}
 	}
+	x.alone = len(x.atWork) == 1 && (x.hasTurn || x.instance.senders.Load() == 1)
 	x.rest()
 	// The turn of an instance that breaks is kept: nobody else is to be blamed.
 	var broken *brokenError

@@ -25,6 +25,8 @@ type Stage struct {
 	supervised  sync.WaitGroup     // the supervisors
 	reloading   sync.Mutex         // held by Reload
 
+	acknowledged *acknowledgements // what became of records, for the plugin
+
 	mu          sync.Mutex
 	description *wirev1.Description // guarded by mu: of the last process; nil before Start
 }
@@ -34,7 +36,8 @@ func (h *Host) NewStage(spec Spec) *Stage {
 	spec = spec.withDefaults()
 	s := &Stage{
 		host: h, spec: spec, metrics: newStageMetrics(h.options.Metrics, &spec), stop: func() {},
-		logger: h.options.Logger.With("pipeline", spec.Pipeline, "stage", spec.Stage, "plugin", spec.Plugin),
+		acknowledged: newAcknowledgements(),
+		logger:       h.options.Logger.With("pipeline", spec.Pipeline, "stage", spec.Stage, "plugin", spec.Plugin),
 	}
 	for n := range spec.Instances {
 		logger := s.logger
@@ -68,6 +71,7 @@ func (s *Stage) Start(ctx context.Context) error {
 	for n, v := range s.supervisors {
 		v.publish(instances[n])
 		s.supervised.Go(func() { v.run(supervising, instances[n]) })
+		s.supervised.Go(func() { v.tellAcknowledgements(supervising) })
 	}
 	return nil
 }

@@ -154,6 +154,7 @@ func (v *supervisor) judge(i *instance) (wait time.Duration) {
 	found := v.takeVerdict()
 	for range found.explained {
 		v.breaker.explain()
+		v.restarts.reset()
 	}
 	switch {
 	case i.debug != nil:

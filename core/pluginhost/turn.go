@@ -7,6 +7,8 @@ func (x *session) room() int {
 	switch {
 	case x.leaving:
 		return 0
+	case !x.instance.cautious.Load() && x.pending[0].crashes > 0:
+		return 1
 	case !x.instance.cautious.Load():
 		return window
 	case x.hasTurn:
