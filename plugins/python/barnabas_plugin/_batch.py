@@ -17,6 +17,9 @@ from ._errors import Mistake, Refusal, RetryLater
 from ._reply import DROP, FAIL, Edits, Reply
 
 MAX_RECORDS = 4096  # of a batch
+
+# Plain numbers: an operation on a member of an IntFlag takes longer than reading a record.
+_VALUE, _KEY, _HEADERS, _TIMESTAMP, _TOPIC, _PARTITION, _SOURCE = (1 << bit for bit in range(7))
 PARTITION_ANY = -1  # no partition is chosen
 
 Header = Tuple[str, Optional[bytes]]  # name and value; the value None is null
@@ -75,11 +78,12 @@ class Batch:
         self._reply = Reply(self._count)
         self._began = time.monotonic()
         self._present = _present(message)
+        self._writes = int(stage.columns.writes)
         self._values = self._bytes("value")
         self._keys = self._bytes("key")
         self._headers: Optional[List[List[Header]]] = None
-        self._timestamps = self._numbers("timestamps", "q", ColumnSet.TIMESTAMP)
-        self._partitions = self._numbers("partitions", "i", ColumnSet.PARTITION)
+        self._timestamps = self._numbers("timestamps", "q", _TIMESTAMP)
+        self._partitions = self._numbers("partitions", "i", _PARTITION)
         self._topic_names, self._topic_index = self._decode_topics()
         self._run_ends: List[int] = []
         self._offsets = self._decode_source()
@@ -102,25 +106,25 @@ class Batch:
 
     def value(self, i: int) -> Optional[bytes]:
         """Returns the value, None when it is null."""
-        self._must_read(ColumnSet.VALUE)
+        self._must_read(_VALUE)
         return self._reply.values[i] if i in self._reply.values else self._values.get(i)
 
     def value_kind(self, i: int) -> Kind:
-        self._must_read(ColumnSet.VALUE)
+        self._must_read(_VALUE)
         return self._kind(i, self._values, self._reply.values, self._reply.objects)
 
     def key(self, i: int) -> Optional[bytes]:
         """Returns the key, None when it is null."""
-        self._must_read(ColumnSet.KEY)
+        self._must_read(_KEY)
         return self._reply.keys[i] if i in self._reply.keys else self._keys.get(i)
 
     def key_kind(self, i: int) -> Kind:
-        self._must_read(ColumnSet.KEY)
+        self._must_read(_KEY)
         return self._kind(i, self._keys, self._reply.keys, {})
 
     def headers(self, i: int) -> List[Header]:
         """Returns the headers in their order; do not change the list."""
-        self._must_read(ColumnSet.HEADERS)
+        self._must_read(_HEADERS)
         if i in self._reply.headers:
             return self._reply.headers[i]
         if self._headers is None:
@@ -136,12 +140,12 @@ class Batch:
 
     def timestamp(self, i: int) -> int:
         """Returns the timestamp in milliseconds since the Unix epoch."""
-        self._must_read(ColumnSet.TIMESTAMP)
+        self._must_read(_TIMESTAMP)
         return self._reply.timestamps[i] if i in self._reply.timestamps else self._timestamps[i]
 
     def topic(self, i: int) -> str:
         """Returns the topic that the record goes to."""
-        self._must_read(ColumnSet.TOPIC)
+        self._must_read(_TOPIC)
         if i in self._reply.topics:
             return self._reply.topics[i]
         self._must_have(i)
@@ -149,12 +153,12 @@ class Batch:
 
     def partition(self, i: int) -> int:
         """Returns the partition, PARTITION_ANY while none is chosen."""
-        self._must_read(ColumnSet.PARTITION)
+        self._must_read(_PARTITION)
         return self._reply.partitions[i] if i in self._reply.partitions else self._partitions[i]
 
     def source(self, i: int) -> Source:
         """Returns where the record comes from."""
-        self._must_read(ColumnSet.SOURCE)
+        self._must_read(_SOURCE)
         self._must_have(i)
         run = self._message.source.runs[bisect_right(self._run_ends, i)]
         return Source(run.kind, run.file, run.peer, run.host, self._offsets[i])
@@ -178,12 +182,12 @@ class Batch:
 
     def values(self) -> List[Optional[bytes]]:
         """Returns the values of all records."""
-        self._must_read(ColumnSet.VALUE)
+        self._must_read(_VALUE)
         return _merged(self._values, self._reply.values)
 
     def keys(self) -> List[Optional[bytes]]:
         """Returns the keys of all records."""
-        self._must_read(ColumnSet.KEY)
+        self._must_read(_KEY)
         return _merged(self._keys, self._reply.keys)
 
     def payloads(self) -> List[Optional[bytes]]:
@@ -199,7 +203,7 @@ class Batch:
         """
         if column not in (ColumnSet.VALUE, ColumnSet.KEY):
             raise Mistake("column() returns VALUE or KEY")
-        self._must_read(column)
+        self._must_read(int(column))
         raw = self._values if column == ColumnSet.VALUE else self._keys
         return memoryview(raw.data), raw.offsets, raw.lengths, raw.kinds
 
@@ -207,13 +211,14 @@ class Batch:
 
     def set_value(self, i: int, value: Optional[bytes]) -> None:
         """Replaces the value; None makes it null: a tombstone."""
-        self._must_write(ColumnSet.VALUE, i)
-        self._reply.values[i] = _own(value)
-        self._reply.objects.pop(i, None)
+        self._must_write(_VALUE, i)
+        self._reply.values[i] = value if type(value) is bytes else _own(value)
+        if self._reply.objects:
+            self._reply.objects.pop(i, None)
 
     def set_object(self, i: int, value: Any) -> None:
         """Makes the value an object, for a serializer to serialize (needs the package msgpack)."""
-        self._must_write(ColumnSet.VALUE, i)
+        self._must_write(_VALUE, i)
         if not self._stage.may_set_object:
             raise Mistake("only an interceptor may set an object")
         self._reply.values[i] = _object.encode(value)
@@ -221,12 +226,12 @@ class Batch:
 
     def set_key(self, i: int, key: Optional[bytes]) -> None:
         """Replaces the key; None makes it null."""
-        self._must_write(ColumnSet.KEY, i)
+        self._must_write(_KEY, i)
         self._reply.keys[i] = _own(key)
 
     def set_headers(self, i: int, headers: Sequence[Header]) -> None:
         """Replaces all headers."""
-        self._must_write(ColumnSet.HEADERS, i)
+        self._must_write(_HEADERS, i)
         for name, _ in headers:
             if not isinstance(name, str):
                 raise Mistake(f"a header's name is a str, not {type(name).__name__}")
@@ -234,19 +239,19 @@ class Batch:
 
     def set_timestamp(self, i: int, milliseconds: int) -> None:
         """Replaces the timestamp: milliseconds since the Unix epoch."""
-        self._must_write(ColumnSet.TIMESTAMP, i)
+        self._must_write(_TIMESTAMP, i)
         self._reply.timestamps[i] = _integer(milliseconds, 63)
 
     def set_topic(self, i: int, topic: str) -> None:
         """Sends the record to another topic; the agent refuses it when its configuration does not allow that."""
-        self._must_write(ColumnSet.TOPIC, i)
+        self._must_write(_TOPIC, i)
         if not isinstance(topic, str):
             raise Mistake(f"a topic is a str, not {type(topic).__name__}")
         self._reply.topics[i] = topic
 
     def set_partition(self, i: int, partition: int) -> None:
         """Chooses the partition; PARTITION_ANY leaves it to the producer. A number below that refuses the record."""
-        self._must_write(ColumnSet.PARTITION, i)
+        self._must_write(_PARTITION, i)
         if _integer(partition, 31) < PARTITION_ANY:
             self.fail(i, Refusal("partition.negative", f"partition {partition}"))
             return
@@ -261,13 +266,13 @@ class Batch:
 
     def set_values(self, values: Sequence[Optional[bytes]]) -> None:
         """Replaces the values of all records."""
-        self._must_write(ColumnSet.VALUE)
+        self._must_write(_VALUE)
         self._reply.values = self._all(values)
         self._reply.objects.clear()
 
     def set_keys(self, keys: Sequence[Optional[bytes]]) -> None:
         """Replaces the keys of all records."""
-        self._must_write(ColumnSet.KEY)
+        self._must_write(_KEY)
         self._reply.keys = self._all(keys)
 
     def set_payloads(self, payloads: Sequence[Optional[bytes]]) -> None:
@@ -311,7 +316,7 @@ class Batch:
         except ValueError as error:
             raise ValueError(f"{name}s: {error}") from None
 
-    def _numbers(self, name: str, typecode: str, column: ColumnSet) -> Any:
+    def _numbers(self, name: str, typecode: str, column: int) -> Any:
         if not self._present & column:
             return None
         packed = getattr(self._message, name)
@@ -332,7 +337,7 @@ class Batch:
         return [flat[end - count : end] for end, count in zip(ends, counts)]
 
     def _decode_topics(self) -> Tuple[List[str], Any]:
-        if not self._present & ColumnSet.TOPIC:
+        if not self._present & _TOPIC:
             return [], None
         names, index = list(self._message.topic.topics), unpack("H", self._message.topic.index)
         if not names or len(index) not in (0, self._count) or (index and max(index) >= len(names)):
@@ -340,7 +345,7 @@ class Batch:
         return names, index
 
     def _decode_source(self) -> Any:
-        if not self._present & ColumnSet.SOURCE:
+        if not self._present & _SOURCE:
             return None
         self._run_ends = list(accumulate(run.count for run in self._message.source.runs))
         offsets = unpack("q", self._message.source.offsets)
@@ -350,20 +355,21 @@ class Batch:
 
     # Checks.
 
-    def _must_read(self, column: ColumnSet) -> None:
+    def _must_read(self, column: int) -> None:
         if not self._present & column:
             raise Mistake(
                 f"the plugin reads the column {names_of(column)}, which its columns() leaves out of what it reads"
                 f" ({names_of(self._stage.columns.reads)})"
             )
 
-    def _must_write(self, column: ColumnSet, i: int = 0) -> None:
-        if not self._stage.columns.writes & column:
+    def _must_write(self, column: int, i: int = 0) -> None:
+        if not self._writes & column:
             raise Mistake(
                 f"the plugin sets the column {names_of(column)}, which its columns() leaves out of what it writes"
                 f" ({names_of(self._stage.columns.writes)})"
             )
-        self._must_have(i)
+        if not 0 <= i < self._count:
+            self._must_have(i)
 
     def _must_have(self, i: int) -> None:
         if not 0 <= i < self._count:
@@ -393,12 +399,11 @@ def _present(message: pb.Batch) -> int:
         return 0
     present = 0
     for name, column in (
-        ("value", ColumnSet.VALUE), ("key", ColumnSet.KEY), ("headers", ColumnSet.HEADERS),
-        ("topic", ColumnSet.TOPIC), ("source", ColumnSet.SOURCE),
+        ("value", _VALUE), ("key", _KEY), ("headers", _HEADERS), ("topic", _TOPIC), ("source", _SOURCE),
     ):
         present |= column if message.HasField(name) else 0
-    present |= ColumnSet.TIMESTAMP if message.timestamps else 0
-    return present | (ColumnSet.PARTITION if message.partitions else 0)
+    present |= _TIMESTAMP if message.timestamps else 0
+    return present | (_PARTITION if message.partitions else 0)
 
 
 def _merged(column: ByteColumn, edits: Edits) -> List[Optional[bytes]]:
