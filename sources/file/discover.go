@@ -81,11 +81,12 @@ func (d *discoverer) run(ctx context.Context) error {
 }
 
 // wait returns when the next poll is due: after poll_interval, sooner after a hint
-// that names came or went, and never before half of the time was left to others.
+// that names came or went. Polls for hints leave nine tenths of the time to others,
+// those that are due half of it.
 func (d *discoverer) wait(ctx context.Context, took time.Duration) {
 	interval := time.NewTimer(max(d.source.config.PollInterval, took))
 	defer interval.Stop()
-	soon := time.NewTimer(max(took, hintPause))
+	soon := time.NewTimer(max(9*took, hintPause))
 	defer soon.Stop()
 	rested, due := false, false
 	for !rested || !due {
@@ -148,27 +149,31 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 // poll scans once and takes the consequences.
 func (d *discoverer) poll(now time.Time) {
 	s := d.source.walker.scan(now)
-	var fresh []candidate
+	var fresh []*candidate
+	named := 0
 	for in, c := range s.found {
 		if f := d.follows(in); f != nil {
-			d.named(f, &c, now)
+			d.named(f, c, now)
+			named++
 		} else {
 			fresh = append(fresh, c)
 		}
 	}
-	for in, f := range d.tracked {
-		if _, found := s.found[in]; !found && d.follows(in) != nil {
-			d.nameless(f, s, now)
+	if named < len(d.tracked) {
+		for in, f := range d.tracked {
+			if s.found[in] == nil && d.follows(in) != nil {
+				d.nameless(f, s, now)
+			}
 		}
 	}
 	for path, err := range s.failed {
 		d.fail(path, err, now)
 	}
 	d.sweep(s, now)
-	slices.SortFunc(fresh, func(a, b candidate) int { return strings.Compare(a.path, b.path) })
+	slices.SortFunc(fresh, func(a, b *candidate) int { return strings.Compare(a.path, b.path) })
 	fromEnd := !d.scanned && d.source.first && d.source.config.StartAt == End
 	for _, c := range fresh {
-		d.adopt(c, fromEnd, now)
+		d.adopt(*c, fromEnd, now)
 	}
 	d.hints.watch(s.dirs)
 	d.measure(now)

@@ -441,7 +441,7 @@ func TestListingsAreKeptOnlyWhenSettled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	settled := func() bool { return w.kept.folders[listingKey{&w.include[0], dir}].settled }
+	settled := func() bool { return w.kept.folders[listingKey{&w.include[0], dir, dir}].settled }
 	now := time.Now()
 	for _, c := range []struct {
 		after time.Duration

@@ -2,6 +2,7 @@ package file
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +16,9 @@ import (
 const (
 	// maxFolderDepth bounds folders nested by links, beside the check for cycles.
 	maxFolderDepth = 64
+	// maxFolderNames bounds the names by which one walk reaches a folder: folders
+	// with links to one another have more names than any walk could end with.
+	maxFolderNames = 16
 	// settleTime is how long a folder's times must have stayed the same before they
 	// prove that its names did: more than the coarsest clock of a filesystem.
 	settleTime = 3 * time.Second
@@ -47,11 +51,14 @@ type listing struct {
 	links   []string // names
 }
 
-// listingKey tells listings apart: a folder is read for each pattern.
+// listingKey tells listings apart: a folder is read for each pattern and for each
+// name by which the walk reaches it, since names decide what matches.
 type listingKey struct {
-	pattern *pattern
-	real    string
+	pattern    *pattern
+	path, real string
 }
+
+var errManyNames = fmt.Errorf("more than %d links lead to this folder: some of its names are left out", maxFolderNames)
 
 // listings are kept from one scan to the next, so that a look at many files in
 // which nothing happens costs one system call for each and none for their names.
@@ -59,13 +66,14 @@ type listings struct {
 	folders   map[listingKey]*listing
 	old       map[listingKey]*listing // of the scan before
 	refreshed time.Time
+	refresh   bool // this scan lists everything
 }
 
 // next returns the listings for a new scan, which may use those of the last.
 func (l *listings) next(now time.Time) listings {
-	n := listings{folders: make(map[listingKey]*listing), old: l.folders, refreshed: l.refreshed}
+	n := listings{folders: make(map[listingKey]*listing, len(l.folders)), old: l.folders, refreshed: l.refreshed}
 	if now.Sub(l.refreshed) >= refreshTime || now.Before(l.refreshed) {
-		n.old, n.refreshed = nil, now
+		n.refresh, n.refreshed = true, now
 	}
 	return n
 }
@@ -77,11 +85,16 @@ type descent struct {
 	pattern *pattern
 	now     time.Time
 	kept    listings
-	chain   []inode // folders from the root to here, against cycles of links
+	chain   []inode        // folders from the root to here, against cycles of links
+	names   map[string]int // by how many names each folder was reached
 }
 
 // walk takes what is in the folder and below it.
 func (d *descent) walk(f folder) {
+	if d.names[f.real]++; d.names[f.real] > maxFolderNames {
+		d.scan.failed[f.path] = errManyNames
+		return
+	}
 	l, err := d.list(f)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -100,8 +113,8 @@ func (d *descent) walk(f folder) {
 	}
 	d.chain = append(d.chain, l.stamp.inode)
 	defer func() { d.chain = d.chain[:len(d.chain)-1] }()
-	for _, c := range l.files {
-		d.add(d.scan, c)
+	for i := range l.files {
+		d.add(d.scan, &l.files[i])
 	}
 	for _, name := range l.folders {
 		d.walk(folder{filepath.Join(f.path, name), filepath.Join(f.real, name), f.root, f.depth + 1})
@@ -114,9 +127,9 @@ func (d *descent) walk(f folder) {
 // list returns the folder's listing, from before if the folder did not change. An
 // error may come with part of it.
 func (d *descent) list(f folder) (*listing, error) {
-	key := listingKey{d.pattern, f.real}
+	key := listingKey{d.pattern, f.path, f.real}
 	old := d.kept.old[key]
-	if old != nil && old.settled {
+	if old != nil && old.settled && !d.kept.refresh {
 		var stat unix.Stat_t
 		if err := unix.Stat(f.real, &stat); err == nil && stampOf(&stat) == old.stamp {
 			d.kept.folders[key] = old

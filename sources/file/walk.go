@@ -60,9 +60,9 @@ type candidate struct {
 
 // scan is what one walk over all patterns found.
 type scan struct {
-	found  map[inode]candidate // one name for each inode
-	dirs   map[string]struct{} // folders in which something may happen
-	failed map[string]error    // files and folders of which not all is known
+	found  map[inode]*candidate // one name for each inode
+	dirs   map[string]struct{}  // folders in which something may happen
+	failed map[string]error     // files and folders of which not all is known
 }
 
 // complete reports that a file missing from the scan is not at path.
@@ -83,6 +83,8 @@ type walker struct {
 	roots   []string           // further folders that a link may point into
 	known   func(inode) string // the name by which an inode is tracked; "" if it is not
 	kept    listings           // of the last scan
+
+	expected int // files that the last scan found
 }
 
 func newWalker(include, exclude []string, follow bool, roots []string) (*walker, error) {
@@ -128,7 +130,7 @@ func (w *walker) excluded(path string) bool {
 // scan walks all patterns. Errors make it incomplete and end nothing.
 func (w *walker) scan(now time.Time) *scan {
 	kept := w.kept.next(now)
-	s := &scan{found: make(map[inode]candidate), dirs: make(map[string]struct{}), failed: make(map[string]error)}
+	s := &scan{found: make(map[inode]*candidate, w.expected), dirs: make(map[string]struct{}), failed: make(map[string]error)}
 	for i := range w.include {
 		p := &w.include[i]
 		if p.plain != "" {
@@ -136,10 +138,10 @@ func (w *walker) scan(now time.Time) *scan {
 			s.dirs[p.root] = struct{}{}
 			continue
 		}
-		d := descent{walker: w, scan: s, pattern: p, now: now, kept: kept}
+		d := descent{walker: w, scan: s, pattern: p, now: now, kept: kept, names: make(map[string]int)}
 		d.walk(folder{path: p.root, real: p.root, root: p.root, depth: 1})
 	}
-	w.kept = kept
+	w.kept, w.expected = kept, len(s.found)
 	return s
 }
 
@@ -155,11 +157,11 @@ func (w *walker) consider(s *scan, root, realDir, path string) {
 		return
 	}
 	if c != nil {
-		w.add(s, *c)
+		w.add(s, c)
 	}
 }
 
-func (w *walker) add(s *scan, c candidate) {
+func (w *walker) add(s *scan, c *candidate) {
 	if _, twice := s.found[c.look.inode]; !twice || w.known(c.look.inode) == c.path {
 		s.found[c.look.inode] = c
 	}
