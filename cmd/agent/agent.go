@@ -77,6 +77,7 @@ type line struct {
 	config   *config.Pipeline
 	sources  []*file.Source
 	stages   []*pluginhost.Stage
+	client   *producer.Client
 	pipeline *pipeline.Pipeline
 }
 
@@ -179,6 +180,7 @@ func (a *agent) openPipelines(ctx context.Context) error {
 	if err := show(refused, a.streams.err); err != nil {
 		return err
 	}
+	a.tellCurious()
 	var sources []pipeline.Source
 	for _, l := range a.lines {
 		for _, s := range l.sources {
@@ -260,8 +262,8 @@ func (a *agent) closeStages() error {
 
 // openPipeline puts a pipeline together.
 func (a *agent) openPipeline(c *config.Pipeline) error {
-	l := &line{config: c}
 	client := a.producer(c.Producer).Client(c.Name, producer.SendMode(c.Send))
+	l := &line{config: c, client: client}
 	var stages []pipeline.Stage
 	for _, s := range c.Stages() {
 		spec := pluginSpec(a.config, c, s)

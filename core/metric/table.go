@@ -34,6 +34,8 @@ type Table struct {
 	PluginRestarts     *prometheus.CounterVec   // plugin, reason
 	PluginBatchSeconds *prometheus.HistogramVec // pipeline, plugin
 
+	AcknowledgementsDropped *prometheus.CounterVec // pipeline, plugin
+
 	DeliveredRecords     *prometheus.CounterVec   // pipeline, topic
 	DeliveredBytes       *prometheus.CounterVec   // pipeline, topic
 	DeliveryErrors       *prometheus.CounterVec   // topic, code
@@ -60,6 +62,7 @@ func New() *Table {
 	t := &Table{registry: registry, topics: topicLabels{known: map[string]map[string]struct{}{}}}
 	t.registerSources()
 	t.registerStages()
+	t.registerAcknowledgements()
 	t.registerDelivery()
 	return t
 }
@@ -87,6 +90,11 @@ func (t *Table) registerStages() {
 	t.PluginBatchSeconds = t.histogram("plugin_batch_seconds",
 		"Time from handing a batch to a plugin to its reply.",
 		prometheus.ExponentialBuckets(0.0001, 2.5, 14), "pipeline", "plugin") // 100 µs to 15 s; the default deadline is 10 s
+}
+
+func (t *Table) registerAcknowledgements() {
+	t.AcknowledgementsDropped = t.counter("acknowledgements_dropped_total",
+		"Records whose acknowledgement a plugin wants and did not take in time.", "pipeline", "plugin")
 }
 
 func (t *Table) registerDelivery() {

@@ -23,6 +23,7 @@ func touchAll(t *Table) {
 	t.StageRecords.WithLabelValues("p", "filter", "kept").Add(1)
 	t.PluginUp.WithLabelValues("p", "filter").Set(1)
 	t.PluginRestarts.WithLabelValues("filter", "exit").Add(1)
+	t.AcknowledgementsDropped.WithLabelValues("p", "filter").Add(1)
 	t.PluginBatchSeconds.WithLabelValues("p", "filter").Observe(0.01)
 	t.DeliveredRecords.WithLabelValues("p", "t").Add(1)
 	t.DeliveredBytes.WithLabelValues("p", "t").Add(1)
@@ -37,24 +38,25 @@ func touchAll(t *Table) {
 
 func TestNamesAndLabelsAreThePublishedOnes(t *testing.T) {
 	want := map[string]string{
-		"barnabas_source_records_total":          "COUNTER pipeline,source",
-		"barnabas_source_bytes_total":            "COUNTER pipeline,source",
-		"barnabas_source_lag_bytes":              "GAUGE pipeline,source",
-		"barnabas_files_open":                    "GAUGE pipeline,source",
-		"barnabas_files_unread_lost_bytes_total": "COUNTER pipeline,reason",
-		"barnabas_stage_records_total":           "COUNTER pipeline,stage,verdict",
-		"barnabas_plugin_up":                     "GAUGE pipeline,plugin",
-		"barnabas_plugin_restarts_total":         "COUNTER plugin,reason",
-		"barnabas_plugin_batch_seconds":          "HISTOGRAM pipeline,plugin",
-		"barnabas_delivered_records_total":       "COUNTER pipeline,topic",
-		"barnabas_delivered_bytes_total":         "COUNTER pipeline,topic",
-		"barnabas_delivery_errors_total":         "COUNTER code,topic",
-		"barnabas_delivery_seconds":              "HISTOGRAM pipeline",
-		"barnabas_inflight_records":              "GAUGE pipeline",
-		"barnabas_oldest_unacked_seconds":        "GAUGE pipeline",
-		"barnabas_buffer_used_bytes":             "GAUGE producer",
-		"barnabas_quarantined_records_total":     "COUNTER pipeline,reason",
-		"barnabas_checkpoint_seconds":            "HISTOGRAM ",
+		"barnabas_source_records_total":           "COUNTER pipeline,source",
+		"barnabas_source_bytes_total":             "COUNTER pipeline,source",
+		"barnabas_source_lag_bytes":               "GAUGE pipeline,source",
+		"barnabas_files_open":                     "GAUGE pipeline,source",
+		"barnabas_files_unread_lost_bytes_total":  "COUNTER pipeline,reason",
+		"barnabas_stage_records_total":            "COUNTER pipeline,stage,verdict",
+		"barnabas_plugin_up":                      "GAUGE pipeline,plugin",
+		"barnabas_plugin_restarts_total":          "COUNTER plugin,reason",
+		"barnabas_plugin_batch_seconds":           "HISTOGRAM pipeline,plugin",
+		"barnabas_acknowledgements_dropped_total": "COUNTER pipeline,plugin",
+		"barnabas_delivered_records_total":        "COUNTER pipeline,topic",
+		"barnabas_delivered_bytes_total":          "COUNTER pipeline,topic",
+		"barnabas_delivery_errors_total":          "COUNTER code,topic",
+		"barnabas_delivery_seconds":               "HISTOGRAM pipeline",
+		"barnabas_inflight_records":               "GAUGE pipeline",
+		"barnabas_oldest_unacked_seconds":         "GAUGE pipeline",
+		"barnabas_buffer_used_bytes":              "GAUGE producer",
+		"barnabas_quarantined_records_total":      "COUNTER pipeline,reason",
+		"barnabas_checkpoint_seconds":             "HISTOGRAM ",
 	}
 	table := New()
 	touchAll(table)

@@ -111,8 +111,10 @@ func TestAcknowledgementsThatAreNotTakenAreDroppedAndCounted(t *testing.T) {
 	s := f.start(t, f.spec(Interceptor, "curious", &curious{File: file, Stuck: stuck}))
 	var sent, lost float64
 	for lost == 0 {
-		s.Delivered(strings.Repeat("t", 200), int32(sent), 0, 3) // each its own partition: nothing can be joined
-		sent++
+		for range 1000 {
+			s.Delivered(strings.Repeat("t", 200), int32(sent), 0, 3) // each its own partition: nothing can be joined
+			sent++
+		}
 		lost = value(t, f, "barnabas_acknowledgements_dropped_total", nil)
 	}
 	if err := os.Remove(stuck); err != nil {

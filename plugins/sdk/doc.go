@@ -21,8 +21,8 @@
 // that Kafka stores, a [Partitioner] chooses partitions. What else a plugin can
 // do is one optional interface of one method each: [Configurer],
 // [ColumnsDeclarer], [PayloadDeclarer], [TopologyObserver], [Acknowledger],
-// [ObjectAccepter], [DropDeclarer], [DeterminismDeclarer],
-// [ConcurrencyDeclarer], [Closer].
+// [AcknowledgementLossObserver], [ObjectAccepter], [DropDeclarer],
+// [DeterminismDeclarer], [ConcurrencyDeclarer], [Closer].
 //
 // # Borrowed memory
 //

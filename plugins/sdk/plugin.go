@@ -55,6 +55,13 @@ type Acknowledger interface {
 	OnAcknowledgement(a []Acknowledgement)
 }
 
+// AcknowledgementLossObserver is told how many records an Acknowledger will not
+// hear of, because what became of them was not taken in time; before the call of
+// OnAcknowledgement that came with the news, under the same rules.
+type AcknowledgementLossObserver interface {
+	OnAcknowledgementLoss(records uint64)
+}
+
 // ObjectAccepter says whether a serializer takes objects. Without it a record whose
 // payload is an object is refused before the serializer sees the batch.
 type ObjectAccepter interface {

@@ -27,6 +27,7 @@ type server struct {
 	stage    stage
 	topology *wirev1.Topology // the last one; nil: none yet
 	closed   bool
+	reusable bool // one agent after the other may configure it; constant
 
 	broken sync.Once // guards options.Broken
 }
@@ -47,7 +48,7 @@ func (s *server) Describe(context.Context, *wirev1.DescribeRequest) (*wirev1.Des
 func (s *server) Configure(ctx context.Context, m *wirev1.ConfigureRequest) (*wirev1.ConfigureReply, error) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	if s.plugin != nil && !m.ValidateOnly {
+	if s.plugin != nil && !m.ValidateOnly && !s.reusable {
 		return nil, status.Error(codes.FailedPrecondition, "the plugin is configured already")
 	}
 	plugin := s.program.new()
@@ -65,7 +66,7 @@ func (s *server) Configure(ctx context.Context, m *wirev1.ConfigureRequest) (*wi
 	stage := s.program.stage(plugin, m.Role)
 	reply.Reads, reply.Writes = stage.columns.Reads.Message(), stage.columns.Writes.Message()
 	if !m.ValidateOnly {
-		s.plugin, s.stage = plugin, stage
+		s.plugin, s.stage, s.closed = plugin, stage, false
 		s.showTopology()
 	}
 	return reply, nil
@@ -123,6 +124,9 @@ func (s *server) Acknowledge(stream grpc.ClientStreamingServer[wirev1.Acknowledg
 			}
 		}
 		err = s.withPlugin(func(plugin any) error {
+			if o, ok := plugin.(AcknowledgementLossObserver); ok && m.Dropped > 0 {
+				o.OnAcknowledgementLoss(m.Dropped)
+			}
 			if a, ok := plugin.(Acknowledger); ok && len(ranges) > 0 {
 				a.OnAcknowledgement(ranges)
 			}
