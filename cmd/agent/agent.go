@@ -143,6 +143,8 @@ func (a *agent) openServer(ctx context.Context) error {
 		Status:     a.status,
 		Ready:      a.reasons,
 		Healthy:    a.healthy,
+
+		ReloadPlugins: a.reloadPlugins,
 	}, a.log)
 	if err != nil {
 		return err
@@ -268,6 +270,7 @@ func (a *agent) openPipeline(c *config.Pipeline) error {
 	for _, s := range c.Stages() {
 		spec := pluginSpec(a.config, c, s)
 		spec.Topology = client
+		spec.Attach = a.flags.attached[stagePath(c.Name, s.Name)]
 		stage := a.host.NewStage(spec)
 		l.stages, stages = append(l.stages, stage), append(stages, stage)
 	}
@@ -285,8 +288,7 @@ func (a *agent) openPipeline(c *config.Pipeline) error {
 		return fmt.Errorf("open the quarantine of pipeline %q: %w", c.Name, err)
 	}
 	a.opened("quarantine", kept.Close)
-	lanes := min(runtime.GOMAXPROCS(0), mostLanes)
-	l.pipeline = pipeline.New(pipelineConfig(c, lanes), sources, stages, client,
+	l.pipeline = pipeline.New(pipelineConfig(c, lanesFor(c, runtime.GOMAXPROCS(0))), sources, stages, client,
 		quarantine.NewIntake(kept, c.Name, time.Now), a.metrics, a.log)
 	return nil
 }

@@ -107,6 +107,7 @@ func pluginSpec(c *config.Config, p *config.Pipeline, s *config.Stage) pluginhos
 		Config:        s.Config.JSON(),
 		OnError:       pluginhost.OnError(s.OnError),
 		Timeout:       s.Timeout,
+		Instances:     s.Instances,
 		Env:           env,
 		Checksum:      s.Checksum,
 		MemoryMax:     s.MemoryMax,

@@ -110,12 +110,28 @@ func (a *agent) pipelineStatus(l *line) admin.Pipeline {
 	}
 	for _, stage := range l.stages {
 		status := stage.Status()
+		if status.State == pluginhost.Broken {
+			p.State, p.Detail = "blocked", fmt.Sprintf("plugin %s is broken: %s", status.Stage, status.LastError)
+		}
 		p.Stages = append(p.Stages, admin.Stage{
-			Name: status.Stage, Kind: string(status.Kind), Plugin: status.Plugin, Version: status.Version,
+			Instances: instances(status.Instances),
+			Name:      status.Stage, Kind: string(status.Kind), Plugin: status.Plugin, Version: status.Version,
 			State: stageState(status.State), Detail: status.LastError, PID: status.PID, Restarts: int64(status.Restarts),
 		})
 	}
 	return p
+}
+
+// instances are the processes of a stage that has several.
+func instances(all []pluginhost.InstanceStatus) []admin.Instance {
+	if len(all) < 2 {
+		return nil
+	}
+	shown := make([]admin.Instance, len(all))
+	for i, one := range all {
+		shown[i] = admin.Instance{State: stageState(one.State), Detail: one.LastError, PID: one.PID, Restarts: int64(one.Restarts)}
+	}
+	return shown
 }
 
 // stageState is the state of a plugin in the words of the status document.
@@ -125,6 +141,8 @@ func stageState(s pluginhost.State) string {
 		return "up"
 	case pluginhost.Starting:
 		return "starting"
+	case pluginhost.Broken:
+		return "broken"
 	default:
 		return "down"
 	}

@@ -22,7 +22,7 @@ import (
 
 func newPluginCommand(s streams) *cobra.Command {
 	c := &cobra.Command{Use: "plugin", Short: "List and describe plugins, make new ones and test them", RunE: noCommand, Args: cobra.ArbitraryArgs}
-	c.AddCommand(newPluginListCommand(s), newPluginDescribeCommand(s))
+	c.AddCommand(newPluginListCommand(s), newPluginDescribeCommand(s), newPluginReloadCommand(s))
 	c.AddCommand(newPluginNewCommand(s), newPluginCheckCommand(s), newPluginBenchCommand(s))
 	return c
 }

@@ -43,6 +43,8 @@ var (
 type runFlags struct {
 	config    string
 	dev, once bool
+	attach    []string          // as written
+	attached  map[string]string // addresses of plugins that run already, by PIPELINE/STAGE
 }
 
 func newRunCommand(s streams) *cobra.Command {
@@ -56,6 +58,7 @@ func newRunCommand(s streams) *cobra.Command {
 	c.Flags().StringVar(&f.config, "config", "", "configuration `file` or folder (default agent.hcl, else /etc/barnabas/agent.hcl)")
 	c.Flags().BoolVar(&f.dev, "dev", false, "run with an embedded broker, all state under ./"+devDataDir)
 	c.Flags().BoolVar(&f.once, "once", false, "deliver what the files hold now, then end")
+	c.Flags().StringArrayVar(&f.attach, "attach", nil, "use a plugin that runs already, e.g. under a debugger: `PIPELINE/STAGE=ADDRESS`, as its `debug` prints it; no deadline holds for it and it is never ended")
 	return c
 }
 
@@ -63,6 +66,9 @@ func newRunCommand(s streams) *cobra.Command {
 func run(ctx context.Context, f runFlags, s streams) error {
 	c, err := loadConfig(f.config, config.Options{IgnoreSecurity: f.dev}, s.err)
 	if err != nil {
+		return err
+	}
+	if f.attached, err = parseAttachments(f.attach, c); err != nil {
 		return err
 	}
 	if f.dev {

@@ -157,5 +157,8 @@ func writePipeline(w io.Writer, p *admin.Pipeline) {
 		if stage.Detail != "" {
 			fmt.Fprintf(w, "    %s\n", printable(stage.Detail))
 		}
+		for n, one := range stage.Instances {
+			fmt.Fprintf(w, "    instance %d\t%s\tpid %d, %s\n", n, one.State, one.PID, count(int(one.Restarts), "restart"))
+		}
 	}
 }

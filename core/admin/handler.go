@@ -23,7 +23,12 @@ func (s *Server) socketHandler() http.Handler {
 	mux.HandleFunc("/api/v1/quarantine/{pipeline}", s.listQuarantine)
 	mux.HandleFunc("/api/v1/quarantine/{pipeline}/{id}", s.showQuarantine)
 	mux.HandleFunc("/api/v1/quarantine", s.listPipelines)
-	return readOnly(mux)
+	all := http.NewServeMux()
+	all.Handle("/", readOnly(mux))
+	if s.config.ReloadPlugins != nil {
+		all.HandleFunc("/api/v1/plugins/reload", s.reloadPlugins)
+	}
+	return all
 }
 
 func (s *Server) common() *http.ServeMux {

@@ -34,6 +34,11 @@ type Config struct {
 	Status  func() Status
 	Ready   func() []string // why the agent is not ready; none: it is
 	Healthy func() error    // nil while the agent makes progress or has nothing to do
+
+	// ReloadPlugins replaces the plugins of the stage "PIPELINE/STAGE", or of
+	// all; [ErrNoStage] where there is none. It may take minutes. Nil: there is
+	// nothing to reload. Only the admin socket serves it.
+	ReloadPlugins func(ctx context.Context, stage string) ([]Reload, error)
 }
 
 // Server is the HTTP server and the admin socket of an agent.

@@ -49,13 +49,23 @@ type File struct {
 	Lag       int64  `json:"lag"`       // Size - Delivered
 }
 
-// Stage is one plugin process.
+// Stage is one plugin of a pipeline.
 type Stage struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"` // "interceptor", "key_serializer", "value_serializer", "partitioner"
 	Plugin   string `json:"plugin"`
 	Version  string `json:"version"`
-	State    string `json:"state"` // "up", "starting", "down"
+	State    string `json:"state"` // "up", "starting", "down", "broken": the worst of its instances
+	Detail   string `json:"detail,omitempty"`
+	PID      int    `json:"pid,omitempty"` // of the first instance
+	Restarts int64  `json:"restarts"`      // of all instances
+	// Instances are the processes that share the stage's lanes, where there are several.
+	Instances []Instance `json:"instances,omitempty"`
+}
+
+// Instance is one of several processes of a stage.
+type Instance struct {
+	State    string `json:"state"`
 	Detail   string `json:"detail,omitempty"`
 	PID      int    `json:"pid,omitempty"`
 	Restarts int64  `json:"restarts"`

@@ -25,7 +25,6 @@ func unavailable() map[string][]any {
 		"source.file.max_open_files":        {},
 		"source.file.symlink_roots":         {[]string{}},
 		"source.file.delete_after_delivery": {false},
-		"stage.instances":                   {1},
 	}
 }
 

@@ -24,6 +24,9 @@ var errStopping = errors.New("the stage is stopping")
 func (s *Stage) Reload(ctx context.Context) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
+	if s.closed {
+		return errStopping
+	}
 	if s.spec.Attach != "" {
 		return fmt.Errorf("plugin %q is attached: restart it by hand, the stage finds it again", s.spec.Plugin)
 	}

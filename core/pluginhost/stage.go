@@ -24,6 +24,7 @@ type Stage struct {
 	stop        context.CancelFunc // ends the supervisors; set by Start
 	supervised  sync.WaitGroup     // the supervisors
 	reloading   sync.Mutex         // held by Reload
+	closed      bool               // guarded by reloading
 
 	acknowledged *acknowledgements // what became of records, for the plugin
 
@@ -97,10 +98,13 @@ func (s *Stage) bringUpAll(ctx context.Context) ([]*instance, error) {
 }
 
 // Close asks the plugin to finish its work and ends its processes, by force at
-// ctx's end. Every Run and Reload must have returned.
+// ctx's end. Every Run must have returned; a Reload under way ends.
 func (s *Stage) Close(ctx context.Context) error {
 	s.stop()
 	s.supervised.Wait()
+	s.reloading.Lock()
+	defer s.reloading.Unlock()
+	s.closed = true
 	var closing sync.WaitGroup
 	for _, v := range s.supervisors {
 		closing.Go(func() { v.close(ctx) })

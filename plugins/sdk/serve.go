@@ -46,12 +46,14 @@ const (
 )
 
 // Main runs the program in this process and returns its exit code. With the
-// argument "describe" it prints what the plugin is, as JSON; without arguments
-// it serves the agent that started it.
+// argument "describe" it prints what the plugin is, as JSON; with "debug" it
+// serves agents that attach to it; without arguments the agent that started it.
 func (p *Program) Main(args []string) int {
 	switch {
 	case len(args) == 1 && args[0] == "describe":
 		return p.printDescription(os.Stdout, os.Stderr)
+	case len(args) == 1 && args[0] == "debug":
+		return p.debug(os.Stdout, os.Stderr)
 	case len(args) > 0 || os.Getenv(wire.CookieKey) != wire.CookieValue:
 		fmt.Fprintf(os.Stderr, helpText, p.name, p.version, p.kindName(), os.Args[0])
 		return exitFailed
@@ -63,6 +65,7 @@ func (p *Program) Main(args []string) int {
 const helpText = `%[1]s %[2]s is a Barnabas %[3]s plugin. The agent starts it; it does nothing by itself.
 
   %[4]s describe   prints what it is and its configuration, as JSON
+  %[4]s debug      serves an agent that attaches to it: run it under a debugger
 
 To use it, name it in a pipeline of the agent's configuration:
 
