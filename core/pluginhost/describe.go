@@ -97,11 +97,12 @@ func boundDescription(d *wirev1.Description) error {
 	return nil
 }
 
-// printedDescription runs `<file> describe`.
+// printedDescription runs `<file> describe` in the stage's own environment: a
+// script may find its interpreter and its modules by it.
 func (h *Host) printedDescription(ctx context.Context, spec *Spec, exe *executable) (*wirev1.Description, error) {
 	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
-	p, err := h.starter.start(exe, []string{"describe"}, environment(&Spec{MemoryMax: spec.MemoryMax}), spec.MemoryMax)
+	p, err := h.starter.start(exe, []string{"describe"}, environment(spec), spec.MemoryMax)
 	if err != nil {
 		return nil, err
 	}
@@ -156,9 +157,11 @@ func (h *Host) cacheFile(exe *executable) string {
 	return filepath.Join(h.options.CacheDir, exe.sum+".v1.json")
 }
 
-// cached returns the description kept for the file, if there is one that can be read.
+// cached returns the description kept for the file, if there is one that can be
+// read. There is none for a script: the modules that it is of may change while
+// the script stays as it is.
 func (h *Host) cached(exe *executable) *wirev1.Description {
-	if h.options.CacheDir == "" {
+	if h.options.CacheDir == "" || !exe.elf {
 		return nil
 	}
 	file, err := os.OpenFile(h.cacheFile(exe), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -179,7 +182,7 @@ func (h *Host) cached(exe *executable) *wirev1.Description {
 
 // remember keeps a description; without one the next start only takes longer.
 func (h *Host) remember(exe *executable, d *wirev1.Description) {
-	if h.options.CacheDir == "" {
+	if h.options.CacheDir == "" || !exe.elf {
 		return
 	}
 	if err := writeCache(h.cacheFile(exe), d); err != nil {
