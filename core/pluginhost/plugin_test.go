@@ -68,6 +68,7 @@ func behaviours() map[string]func() {
 		"barnabas-interceptor-liar":    func() { serveRaw(&liar{}) },
 		"barnabas-interceptor-stuck":   stuck,
 		"host-that-is-killed":          hostThatIsKilled,
+		"dials-a-plugin":               dialsAPlugin,
 	}
 }
 

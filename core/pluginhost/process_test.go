@@ -122,7 +122,7 @@ func hostThatIsKilled() {
 	if err != nil {
 		panic(err)
 	}
-	s := host.NewStage(Spec{Pipeline: "p", Stage: "s", Kind: Interceptor, Plugin: "trial", Dir: filepath.Dir(os.Args[0])})
+	s := host.NewStage(Spec{Pipeline: "p", Stage: "s", Kind: Interceptor, Plugin: os.Args[2], Dir: filepath.Dir(os.Args[0])})
 	if err := s.Start(context.Background()); err != nil {
 		panic(err)
 	}
@@ -134,7 +134,7 @@ func TestPluginDiesWithTheAgent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	runDir := shortDir(t)
-	agent := exec.Command(filepath.Join(f.dir, "host-that-is-killed"), runDir)
+	agent := exec.Command(filepath.Join(f.dir, "host-that-is-killed"), runDir, "trial")
 	agent.Stderr = os.Stderr
 	out, err := agent.StdoutPipe()
 	if err != nil {
