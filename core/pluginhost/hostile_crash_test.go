@@ -145,7 +145,10 @@ func poisonRecord(t *testing.T, f *hostileFixture) {
 }
 
 func restartStorm(t *testing.T, f *hostileFixture) {
-	path := f.own(t)
+	path := f.own(t, "interceptor")
+	if _, _, err := f.Describe(t.Context(), f.always("")); err != nil { // else the first start is to ask
+		t.Fatal(err)
+	}
 	s := f.start(t, f.once("exits at its second start"))
 	kill(t, s.Status().PID, syscall.SIGKILL)
 	eventually(t, 30*time.Second, func() bool { return s.Status().State == Broken })

@@ -104,6 +104,7 @@ func outOfRange(t *testing.T, f *hostileFixture) {
 	t.Run("empty payload", func(t *testing.T) {
 		spec := f.on("v50", "serializes nothing")
 		spec.Kind = ValueSerializer
+		f.own(t, "serializer")
 		s := f.start(t, spec)
 		values := live(pass(t, s, 0, numbered(10, 10)...))
 		if len(values) != 100 || values[50] != "" { // an empty value is a value

@@ -97,18 +97,19 @@ func (f *hostileFixture) path(kind string) string {
 // marker is the file that ends a behaviour which happens once.
 func (f *hostileFixture) marker() string { return filepath.Join(f.dir, "marker") }
 
-// own makes the interceptor a file of its own, which a test may change.
-func (f *hostileFixture) own(t *testing.T) string {
+// own makes a plugin a file of its own, which a test may change, and which no
+// other's description is taken for.
+func (f *hostileFixture) own(t *testing.T, kind string) string {
 	t.Helper()
 	text, err := os.ReadFile(f.binary)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := f.path("interceptor")
+	path := f.path(kind)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, text, 0o700); err != nil {
+	if err := os.WriteFile(path, append(text, kind...), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -77,9 +77,10 @@ func (s *starter) startExec(exe *executable, args, env []string, limits limits) 
 	}
 	self := append(append(slices.Clone(s.command), string(order), exe.path), args...)
 	cmd := &exec.Cmd{
-		Path:       s.command[0],
-		Args:       self,
-		Env:        append(env, wire.LifelineVariable+"="+strconv.Itoa(lifelineFD)),
+		Path: s.command[0],
+		Args: self,
+		Env: append(env, wire.LifelineVariable+"="+strconv.Itoa(lifelineFD),
+			wire.AgentVariable+"="+strconv.Itoa(os.Getpid())),
 		Stdout:     pipes.stdoutWrite,
 		Stderr:     pipes.stderrWrite,
 		ExtraFiles: append([]*os.File{pipes.lifelineRead, pipes.reportWrite, exe.file}, limits.group.entrances()...),

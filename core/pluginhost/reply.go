@@ -29,7 +29,7 @@ func (x *session) answer(ctx context.Context, frame *wire.ReplyFrame, ok bool) e
 	}
 	x.busy = true
 	if err := x.apply(oldest.piece, frame, took); err != nil {
-		return x.refused(err)
+		return x.notAnswered(oldest, x.refused(err))
 	}
 	x.retries.reset()
 	x.reuse(frame)
@@ -45,6 +45,15 @@ func (x *session) salvage(frame *wire.ReplyFrame) bool {
 	took := time.Since(x.begin)
 	oldest := x.pop()
 	return oldest.canary || x.apply(oldest.piece, frame, took) == nil
+}
+
+// notAnswered keeps the frame whose reply broke the process as the one that was at work.
+func (x *session) notAnswered(e expectation, err error) error {
+	var broken *brokenError
+	if errors.As(err, &broken) {
+		x.expected = slices.Insert(x.expected, 0, e)
+	}
+	return err
 }
 
 // streamEnd is why the stream ended, where the receiver knows.

@@ -18,6 +18,9 @@ const PluginName = "barnabas"
 // end the agent holds: at its end of file the agent is gone, and the plugin ends.
 const LifelineVariable = "BARNABAS_LIFELINE_FD"
 
+// AgentVariable holds the agent's process id: nobody else may connect to the plugin.
+const AgentVariable = "BARNABAS_AGENT_PID"
+
 // LogLevelVariable names the least level that the plugin logs: trace, debug, info, warn or error.
 const LogLevelVariable = "BARNABAS_PLUGIN_LOG_LEVEL"
 

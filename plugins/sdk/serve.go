@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -145,17 +146,24 @@ type process struct {
 }
 
 func (p *process) newGRPCServer(options []grpc.ServerOption) *grpc.Server {
-	options = append(options, wire.NewTransport().ServerOptions(wire.SocketCredentials(sameUser))...)
+	options = append(options, wire.NewTransport().ServerOptions(wire.SocketCredentials(onlyAgent(os.Getenv(wire.AgentVariable))))...)
 	p.grpc = grpc.NewServer(options...)
 	return p.grpc
 }
 
-// sameUser lets in the agent, which started the plugin as the same user or as root.
-func sameUser(peer wire.Peer) error {
-	if uid := os.Getuid(); uid >= 0 && peer.UID != 0 && peer.UID != uint32(uid) && uid != 0 {
-		return fmt.Errorf("it runs as user %d, not as %d or root", peer.UID, uid)
+// onlyAgent lets in the process that the agent said it is, under the same user
+// or as root; where it said nothing, every process of these. A process id of 0
+// is one that can't be seen from here, as from a container.
+func onlyAgent(pid string) func(wire.Peer) error {
+	return func(peer wire.Peer) error {
+		if uid := os.Getuid(); uid >= 0 && peer.UID != 0 && peer.UID != uint32(uid) && uid != 0 {
+			return fmt.Errorf("it runs as user %d, not as %d or root", peer.UID, uid)
+		}
+		if pid != "" && peer.PID != 0 && pid != strconv.Itoa(peer.PID) {
+			return fmt.Errorf("it is not the agent, which is process %s", pid)
+		}
+		return nil
 	}
-	return nil
 }
 
 // lastWords is how long the plugin's Close may take when nobody waits for it,

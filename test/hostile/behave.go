@@ -131,7 +131,6 @@ func (h *hostile) readStdin() error {
 
 // misbehave does what does not end in a reply, or delays it.
 func (h *hostile) misbehave() {
-	raw1, raw2 := os.NewFile(1, "stdout"), os.NewFile(2, "stderr")
 	switch h.behaviour {
 	case "panics":
 		go panic("the batch is too hot")
@@ -151,9 +150,9 @@ func (h *hostile) misbehave() {
 	case "is slow":
 		<-time.After(100 * time.Millisecond)
 	case "floods stderr":
-		flood(raw2)
+		flood(descriptor(2))
 	case "floods stdout":
-		flood(raw1)
+		flood(descriptor(1))
 	case "takes memory":
 		h.take(4 << 30)
 	case "leaks":
@@ -161,6 +160,22 @@ func (h *hostile) misbehave() {
 	case "forks a bomb":
 		h.bomb()
 	}
+}
+
+// descriptor writes past go-plugin, which replaces os.Stdout and os.Stderr, and
+// is never closed by the garbage collector, as an os.File would be.
+type descriptor int
+
+// Write writes all of b.
+func (d descriptor) Write(b []byte) (int, error) {
+	for at := 0; at < len(b); {
+		n, err := syscall.Write(int(d), b[at:])
+		if err != nil {
+			return at, err
+		}
+		at += n
+	}
+	return len(b), nil
 }
 
 // take fills memory that is never freed.
