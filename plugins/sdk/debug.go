@@ -51,7 +51,7 @@ func (p *Program) serveDebug(ctx context.Context, out io.Writer) (err error) {
 	}
 	serving := newServer(p, RegisterOptions{})
 	serving.reusable = true
-	s := grpc.NewServer(wire.NewTransport().ServerOptions(wire.SocketCredentials(sameUser))...)
+	s := grpc.NewServer(wire.NewTransport().ServerOptions(wire.SocketCredentials(onlyAgent("")))...)
 	wirev1.RegisterPluginServer(s, serving)
 	if _, err := fmt.Fprintf(out, attachText, p.name, p.version, listener.Addr()); err != nil {
 		return errors.Join(err, listener.Close())
