@@ -2,6 +2,7 @@ package producer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime"
@@ -327,7 +328,7 @@ func TestSendEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	o := newOutcome(t, 1)
-	if err := c.Send(ctx, newBatch("never", text("x")), []uint32{0}, o); err != context.Canceled {
+	if err := c.Send(ctx, newBatch("never", text("x")), []uint32{0}, o); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if o.unresolved() != 1 {

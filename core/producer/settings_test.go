@@ -1,6 +1,7 @@
 package producer
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -50,7 +51,7 @@ func TestSettingsAreTaken(t *testing.T) {
 			t.Errorf("%s: the client for single records: %v", name, err)
 		}
 		p.single.close()
-		if _, err := p.single.current(); err != errClosed {
+		if _, err := p.single.current(); !errors.Is(err, errClosed) {
 			t.Errorf("%s: a client is started after the end: %v", name, err)
 		}
 	}
