@@ -35,6 +35,7 @@ from ._batch import PARTITION_ANY, Batch, Header, Kind, Record, Role, Source, ea
 from ._columns import Columns, ColumnSet
 from ._config import setting
 from ._errors import ConfigError, ConfigErrors, Mistake, Refusal, RetryLater
+from ._metrics import Counter, Gauge
 from ._program import Acknowledgement, Program
 from ._serve import serve_interceptor, serve_partitioner, serve_serializer
 from ._topology import Topology
@@ -47,6 +48,8 @@ __all__ = [
     "Columns",
     "ConfigError",
     "ConfigErrors",
+    "Counter",
+    "Gauge",
     "Header",
     "Kind",
     "Mistake",

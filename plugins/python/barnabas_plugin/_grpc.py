@@ -48,6 +48,9 @@ class Endpoint:
     def wait(self) -> None:
         """Returns once the agent has asked for the end and calls have ended."""
         self._end.wait()
+        self.stop()
+
+    def stop(self) -> None:
         self._grpc.stop(_GRACE).wait()
 
     def _protocol(self) -> grpc.GenericRpcHandler:
@@ -66,6 +69,7 @@ class Endpoint:
                 "Describe": unary(s.describe, pb.DescribeRequest, pb.Description),
                 "Configure": unary(s.configure, pb.ConfigureRequest, pb.ConfigureReply),
                 "UpdateTopology": unary(s.update_topology, pb.Topology, pb.Empty),
+                "Metrics": unary(s.metrics, pb.MetricsRequest, pb.MetricsReply),
                 "Close": unary(close, pb.Empty, pb.Empty),
                 "Lane": grpc.stream_stream_rpc_method_handler(
                     self._lane, pb.Batch.FromString, pb.Reply.SerializeToString

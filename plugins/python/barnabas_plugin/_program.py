@@ -9,6 +9,7 @@ import traceback
 from contextlib import contextmanager
 from typing import Any, Iterator, List, NamedTuple, Optional
 
+from . import _metrics
 from . import plugin_pb2 as pb
 from ._batch import Batch, Kind, Role, Stage
 from ._columns import Columns, ColumnSet, message_of, names_of
@@ -61,10 +62,13 @@ class Program:
     - on_topology(topology): before the first batch that needs it, and on changes.
     - on_acknowledgement(acknowledgements): what became of records. Nothing waits
       for it, and what it does not take in time is dropped.
+    - metrics(): returns Counters and Gauges, which the agent shows on its /metrics
+      page. It is asked once, after configuration; they are read at any time from then on.
     - close(): after the last batch. It has a second when the agent has died.
     - may_drop (True): whether an interceptor may drop records.
     - accepts_objects (False): whether a serializer takes objects; without it such
       records are refused before it sees the batch.
+    - reads_payload (True): whether a serializer looks at what it serializes.
     - deterministic (False): whether the same records always have the same result.
     - concurrent (False): whether batches of several lanes may be handled at the
       same time, in threads. Otherwise one method runs at a time, so that a plugin
@@ -113,7 +117,7 @@ class Program:
         declared = plugin.columns() if hasattr(plugin, "columns") else None
         reads, writes = declared if declared is not None else (ColumnSet.NONE, ColumnSet.NONE)
         if self.kind is ProgramKind.SERIALIZER:
-            reads |= payload
+            reads |= payload if getattr(plugin, "reads_payload", True) else ColumnSet.NONE
             writes = writes & ~(ColumnSet.VALUE | ColumnSet.KEY) | payload
         elif self.kind is ProgramKind.PARTITIONER:
             reads = reads if declared is not None else ColumnSet.KEY | ColumnSet.TOPIC
@@ -142,13 +146,18 @@ _MAX_ERROR = 8 << 10  # characters: it travels in a header of HTTP/2, which the 
 
 
 class Server:
-    """One configured stage behind the protocol. It is safe for concurrent use."""
+    """One configured stage behind the protocol. It is safe for concurrent use.
 
-    def __init__(self, program: Program) -> None:
+    reusable lets one agent after the other configure it.
+    """
+
+    def __init__(self, program: Program, reusable: bool = False) -> None:
         self._program = program
+        self._reusable = reusable
         self._turn = Turn()
         self._plugin: Any = None  # set once configured for real
         self._stage = Stage(Columns())
+        self._metrics: List[Any] = []
         self._topology: Optional[Topology] = None
         self._closed = False
 
@@ -158,15 +167,16 @@ class Server:
     def configure(self, request: pb.ConfigureRequest) -> pb.ConfigureReply:
         """Checks a configuration on a fresh plugin, which becomes the stage's own unless it is only validated."""
         with self._turn.alone():
-            if self._plugin is not None and not request.validate_only:
+            if self._plugin is not None and not request.validate_only and not self._reusable:
                 raise Refused("FAILED_PRECONDITION", "the plugin is configured already")
             try:
                 plugin = configured(self._program.plugin_class, request.config)
             except ConfigErrors as wrong:
                 return pb.ConfigureReply(errors=[pb.ConfigError(pointer=e.pointer, message=e.message) for e in wrong.errors])
             stage = self._program.stage(plugin, Role.KEY if request.role == pb.ROLE_KEY else Role.VALUE)
+            metrics = _metrics.metrics_of(plugin)
             if not request.validate_only:
-                self._plugin, self._stage = plugin, stage
+                self._plugin, self._stage, self._metrics, self._closed = plugin, stage, metrics, False
                 self._show_topology()
             return pb.ConfigureReply(reads=message_of(stage.columns.reads), writes=message_of(stage.columns.writes))
 
@@ -207,6 +217,10 @@ class Server:
             if ranges and hasattr(self._plugin, "on_acknowledgement"):
                 self._plugin.on_acknowledgement(ranges)
 
+    def metrics(self, _: pb.MetricsRequest) -> pb.MetricsReply:
+        """Returns the plugin's metrics, without waiting for its turn."""
+        return _metrics.message_of(self._metrics)
+
     def close(self) -> None:
         """Ends the plugin's work. Called again it does nothing."""
         with self._turn.alone():
@@ -220,7 +234,8 @@ class Server:
         missing = self._stage.columns.reads & ~batch._present
         if missing:
             raise Refused("INVALID_ARGUMENT", f"batch {batch_id} lacks {names_of(missing)}, which the plugin reads")
-        if not self._stage.accepts_objects:
+        payload = ColumnSet.KEY if self._stage.role is Role.KEY else ColumnSet.VALUE
+        if not self._stage.accepts_objects and batch._present & payload:
             for i in range(len(batch)):
                 if batch.payload_kind(i) is Kind.OBJECT:
                     batch.fail(i, Refusal("object.unsupported", "this serializer takes no objects"))

@@ -56,6 +56,8 @@ def main(program: Program, arguments: List[str], environment: Mapping[str, str])
 
         print(json_format.MessageToJson(program.describe()))
         return 0
+    if arguments == ["debug"]:
+        return debug(program)
     if arguments or environment.get(_COOKIE_KEY) != _COOKIE_VALUE:
         text = _HELP.format(name=program.name, version=program.version, kind=program.kind.block, file=sys.argv[0])
         print(text, file=sys.stderr)
@@ -71,12 +73,41 @@ _HELP = """\
 {name} {version} is a Barnabas {kind} plugin. The agent starts it; it does nothing by itself.
 
   {file} describe   prints what it is and its configuration, as JSON
+  {file} debug      serves an agent that is told to attach to it, e.g. from a debugger
 
 To use it, name it in a pipeline of the agent's configuration:
 
   {kind} "{name}" {{
     config = {{ }}
   }}
+"""
+
+
+def debug(program: Program) -> int:
+    """Serves agents that attach to this process, one after the other, until it is
+    interrupted. It returns the exit code."""
+    from ._grpc import Endpoint
+
+    _log.set_up("debug")
+    with tempfile.TemporaryDirectory(prefix="barnabas-debug-") as folder:
+        path = os.path.join(folder, "socket")
+        endpoint = Endpoint(Server(program, reusable=True), path)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        endpoint.start()
+        print(_ATTACH.format(name=program.name, version=program.version, path=path), flush=True)
+        try:
+            endpoint.wait()
+        except KeyboardInterrupt:
+            endpoint.stop()
+    return 0
+
+
+_ATTACH = """\
+{name} {version} serves at unix://{path}; in another terminal:
+
+  barnabas run --attach PIPELINE/{name}=unix://{path}
+
+where PIPELINE/{name} is the stage of the configuration that uses the plugin. Ctrl-C ends it.
 """
 
 

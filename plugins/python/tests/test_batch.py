@@ -2,7 +2,20 @@
 
 import unittest
 
-from barnabas_plugin import PARTITION_ANY, Columns, ColumnSet, Kind, Mistake, Refusal, RetryLater, Role, Source, each_record
+from barnabas_plugin import (
+    PARTITION_ANY,
+    Columns,
+    ColumnSet,
+    Counter,
+    Gauge,
+    Kind,
+    Mistake,
+    Refusal,
+    RetryLater,
+    Role,
+    Source,
+    each_record,
+)
 from barnabas_plugin import plugin_pb2 as pb
 from barnabas_plugin._columns import pack, pack_bytes, unpack
 from barnabas_plugin._program import Program, ProgramKind, Refused, Server
@@ -225,6 +238,51 @@ class SerializerTest(unittest.TestCase):
                 batch.set_payload(0, batch.role.value.encode())
 
         self.assertEqual(handle(Seen, [FULL], role=Role.KEY)[0].key, b"key")
+
+
+    def test_a_payload_that_is_not_read_stays_away(self):
+        class Blind:
+            reads_payload = False
+
+            def serialize(self, batch):
+                batch.set_payloads([b"same"] * len(batch))
+
+        self.assertEqual(handle(Blind, [FULL])[0].value, b"same")
+        server = Server(Program(ProgramKind.SERIALIZER, "t", "1", Blind))
+        reply = server.configure(pb.ConfigureRequest())
+        self.assertEqual((reply.reads, reply.writes), (pb.ColumnSet(), pb.ColumnSet(value=True)))
+
+
+class MetricsTest(unittest.TestCase):
+    def test_what_the_agent_gets(self):
+        words, depth = Counter("words_total", "Words."), Gauge("depth", "Depth.")
+        server = Server(
+            Program(ProgramKind.INTERCEPTOR, "t", "1", interceptor(lambda b: None, metrics=lambda self: [words, depth]))
+        )
+        self.assertEqual(server.metrics(pb.MetricsRequest()), pb.MetricsReply())
+        server.configure(pb.ConfigureRequest())
+        words.add()
+        words.add(2)
+        depth.set(5)
+        depth.add(-1.5)
+        got = server.metrics(pb.MetricsRequest()).metrics
+        self.assertEqual(
+            [(m.name, m.help, m.kind, m.value) for m in got],
+            [("words_total", "Words.", pb.METRIC_KIND_COUNTER, 3), ("depth", "Depth.", pb.METRIC_KIND_GAUGE, 3.5)],
+        )
+
+    def test_names_that_the_agent_refuses(self):
+        for make in (lambda: Counter("words", ""), lambda: Gauge("x_total", ""), lambda: Gauge("X", ""), lambda: Gauge("a" * 65, "")):
+            with self.assertRaises(Mistake):
+                make()
+        for metrics in ([Gauge("a", ""), Gauge("a", "")], [Gauge(f"a{n}", "") for n in range(65)]):
+            server = Server(
+                Program(ProgramKind.INTERCEPTOR, "t", "1", interceptor(lambda b: None, metrics=lambda self, m=metrics: m))
+            )
+            with self.assertRaises(Mistake):
+                server.configure(pb.ConfigureRequest())
+        with self.assertRaises(Mistake):
+            Counter("n_total", "").add(-1)
 
 
 class StageTest(unittest.TestCase):

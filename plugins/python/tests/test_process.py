@@ -186,6 +186,26 @@ class LifeTest(unittest.TestCase):
         self.assertEqual((line["@level"], line["@message"], line["logger"], line["n"]), ("warn", "to the log", "loud", 1))
 
 
+class DebugTest(unittest.TestCase):
+    def test_serves_whoever_attaches_until_it_is_interrupted(self):
+        with Plugin() as p:
+            p.process.kill()
+            p.process.communicate()
+            p.process = subprocess.Popen(
+                [sys.executable, "-B", "-c", PLUGIN, "debug"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env={"PYTHONPATH": str(pathlib.Path(__file__).parents[1])},
+            )  # fmt: skip
+            address = p.process.stdout.readline().split("unix://")[1].split(";")[0]
+            p.channel = grpc.insecure_channel("unix:" + address)
+            for _ in range(2):
+                self.assertEqual([r.value.column.data for r in p.lane(b"a")], [b"a!"])
+                p.plugin("Close", pb.Empty())
+            p.process.send_signal(signal.SIGINT)
+            code, _, err = p.end()
+        self.assertEqual((code, err.count("closed")), (0, 2))
+        self.assertFalse(os.path.exists(address))
+
+
 class LogTest(unittest.TestCase):
     def test_levels(self):
         levels = {level: _log._name_of(level) for level in (1, 5, 10, 20, 25, 30, 40, 50)}
