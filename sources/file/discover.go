@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 )
 
 // discoverer finds files, looks for changes in them, and decides when a file is
@@ -23,6 +24,7 @@ type discoverer struct {
 
 	tracked  map[inode]*file
 	names    map[string]*file    // by path and by real path
+	left     map[string]*file    // by the names that this scan found others to have
 	orphans  map[inode][]*state  // saved positions without a tracked file
 	failures map[string]*failure // by path
 	swept    time.Time
@@ -43,6 +45,7 @@ func newDiscoverer(s *Source, lanes int) *discoverer {
 		hints:    &hints{log: s.log, now: s.config.Now},
 		tracked:  make(map[inode]*file),
 		names:    make(map[string]*file),
+		left:     make(map[string]*file),
 		orphans:  s.saved,
 		failures: make(map[string]*failure),
 	}
@@ -175,6 +178,7 @@ func (d *discoverer) poll(now time.Time) {
 	for _, c := range fresh {
 		d.adopt(*c, fromEnd, now)
 	}
+	clear(d.left)
 	d.hints.watch(s.dirs)
 	d.measure(now)
 	if !d.scanned {
@@ -218,6 +222,7 @@ func (d *discoverer) look(f *file, now time.Time) {
 func (d *discoverer) named(f *file, c *candidate, now time.Time) {
 	if f.path != c.path || f.real != c.real {
 		d.unname(f)
+		d.left[f.path] = f
 		f.rename(c)
 		d.names[f.path], d.names[f.real] = f, f
 		d.source.log.Info("file was renamed: it is read on", "path", f.path)
@@ -298,7 +303,7 @@ func (d *discoverer) unname(f *file) {
 
 // adopt begins to follow the file that c names, unless it turns out to be tracked.
 func (d *discoverer) adopt(c candidate, fromEnd bool, now time.Time) {
-	if failed := d.failures[c.path]; failed != nil && now.Before(failed.next) {
+	if d.waits(c.path, now) || d.waits(noDescriptors, now) {
 		return
 	}
 	handle, err := openBeneath(c.root, c.relative)
@@ -339,12 +344,11 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, e
 	}
 	verdict := decide(saved, found, fromEnd)
 	f := newFile(handle, id, c, d.source.config.Host, verdict.position)
-	if err := f.loadTail(); err != nil {
-		return nil, err
-	}
 	f.key = d.source.key(id)
 	if verdict.resumed {
-		f.resume(saved)
+		f.resume(saved, found.tail)
+	} else if err := f.loadTail(); err != nil {
+		return nil, err
 	}
 	d.adopted(saved, id, verdict, c.path)
 	return f, nil
@@ -390,7 +394,11 @@ func (d *discoverer) adopted(saved *state, id identity, verdict decision, path s
 // place gives the file to a lane: that of the file which had its name before, and
 // behind it, else the one with the fewest files.
 func (d *discoverer) place(f *file, now time.Time) {
-	if before := d.names[f.path]; before != nil {
+	before := d.names[f.path]
+	if before == nil {
+		before = d.left[f.path]
+	}
+	if before != nil {
 		f.lane, f.after = before.lane, before
 		d.look(before, now)
 		d.inboxes[f.lane].notice(before)
@@ -414,22 +422,36 @@ func (d *discoverer) place(f *file, now time.Time) {
 	d.inboxes[f.lane].give(f)
 }
 
-// fail spaces the attempts at a path that can't be opened, and says so once.
-func (d *discoverer) fail(path string, err error, now time.Time) {
+// noDescriptors takes the place of a path in failures that are no path's own.
+const noDescriptors = ""
+
+// waits says whether it is too early for another attempt at a path.
+func (d *discoverer) waits(path string, now time.Time) bool {
 	failed := d.failures[path]
+	return failed != nil && now.Before(failed.next)
+}
+
+// fail spaces the attempts at a path that can't be opened, and says so once. A lack
+// of descriptors is one failure, whatever number of files meet it.
+func (d *discoverer) fail(path string, err error, now time.Time) {
+	key := path
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		key = noDescriptors
+	}
+	if d.waits(key, now) {
+		return
+	}
+	failed := d.failures[key]
 	if failed == nil {
 		failed = &failure{}
-		d.failures[path] = failed
-	}
-	if now.Before(failed.next) {
-		return
-	}
-	if d.source.config.Once && !d.scanned {
-		d.unread = append(d.unread, fmt.Errorf("file source: %w", err))
-		return
+		d.failures[key] = failed
 	}
 	var report bool
-	if failed.next, report = failed.failed(now); report {
+	failed.next, report = failed.failed(now)
+	switch {
+	case d.source.config.Once && !d.scanned:
+		d.unread = append(d.unread, fmt.Errorf("file source: %w", err))
+	case report:
 		d.source.log.Error("file or folder can't be read: tried again, others go on", "path", path, "error", err)
 	}
 }

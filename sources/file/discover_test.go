@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -316,6 +317,41 @@ func TestPermission(t *testing.T) {
 	r.must(os.Chmod(r.dir, 0o700))
 	r.write("closed.log", "more\n")
 	r.expect("one", "polled", "polled", "polled", "finally", "more")
+}
+
+// TestDescriptorsRunOut has fewer descriptors than files for a while.
+func TestDescriptorsRunOut(t *testing.T) {
+	logged := &countingHandler{Handler: slog.DiscardHandler}
+	m := newStepsLogging(t, slog.New(logged))
+	const files, left = 40, 10
+	for n := range files {
+		appendTo(t, filepath.Join(m.dir, fmt.Sprintf("%02d.log", n)), "x\n")
+	}
+	probe, err := unix.Open(m.dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	mustDo(t, err)
+	mustDo(t, unix.Close(probe))
+	var limit unix.Rlimit
+	mustDo(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	restore := func() { mustDo(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) }
+	t.Cleanup(restore)
+	mustDo(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(probe + left), Max: limit.Max}))
+	clock := time.Now()
+	for range 30 {
+		m.discoverer.poll(clock)
+		clock = clock.Add(250 * time.Millisecond)
+	}
+	if n := len(m.source.Status()); n == 0 || n > left {
+		t.Errorf("%d files are followed", n)
+	}
+	if n := logged.count(slog.LevelError); n != 1 {
+		t.Errorf("%d errors were logged, one is enough", n)
+	}
+	restore()
+	m.discoverer.poll(clock.Add(longDelay))
+	m.readAll()
+	if n := len(m.lane.Values()); n != files {
+		t.Errorf("%d records of %d files", n, files)
+	}
 }
 
 func mustDo(t *testing.T, err error) {

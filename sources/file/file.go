@@ -45,6 +45,7 @@ type file struct {
 	after    *file        // read before this one, because it had the name earlier; owned by the tailer
 	finished bool         // once: read to its limit; owned by the tailer
 	reads    backoff      // of reading; owned by the tailer
+	rewrites backoff      // spaces what is said of them; owned by the tailer
 	noticed  bool         // in the inbox; guarded by the inbox
 	emitted  checkpointed // owned by Checkpoint
 	seen     look         // the last look; owned by the discoverer
@@ -177,8 +178,10 @@ func (f *file) onceLimit(size int64) int64 {
 	return size
 }
 
-// resume takes over a saved state that the file was found to continue.
-func (f *file) resume(saved *state) {
+// resume takes over a saved state that the file was found to continue, and the very
+// bytes that proved it.
+func (f *file) resume(saved *state, tail []byte) {
+	f.tail = tail
 	f.emitted = checkpointed{
 		content: f.content, position: saved.position, size: saved.size, path: saved.path,
 		head: saved.headLength, headHash: saved.headHash,

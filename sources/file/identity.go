@@ -45,6 +45,7 @@ type evidence struct {
 	// file is too short to have them.
 	head  uint64
 	guard uint64
+	tail  []byte // the bytes that guard is the hash of
 }
 
 // decision says where reading of a file begins.

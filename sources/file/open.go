@@ -112,7 +112,9 @@ func gather(f *os.File, id identity, size int64, saved *state, fromEnd bool) (ev
 	if found.head, err = hashAt(int(f.Fd()), 0, saved.headLength); err != nil {
 		return found, err
 	}
-	found.guard, err = hashAt(int(f.Fd()), saved.position-int64(saved.guardLength), saved.guardLength)
+	found.tail = make([]byte, saved.guardLength)
+	err = readFull(int(f.Fd()), found.tail, saved.position-int64(saved.guardLength))
+	found.guard = xxhash.Sum64(found.tail)
 	return found, err
 }
 

@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -72,6 +73,51 @@ func TestSuccessorIsReadAfterItsPredecessor(t *testing.T) {
 		if (v == "old") != (i < backlog) {
 			t.Fatalf("record %d is %q", i, v)
 		}
+	}
+}
+
+// TestSuccessorFoundByAPoll: the predecessor keeps a name that matches, and no event
+// has told of either.
+func TestSuccessorFoundByAPoll(t *testing.T) {
+	m := newSteps(t)
+	path := filepath.Join(m.dir, "a.log")
+	const backlog = 20000
+	appendTo(t, path, strings.Repeat("old\n", backlog))
+	m.discoverer.poll(time.Now())
+	mustDo(t, os.Rename(path, filepath.Join(m.dir, "a.1.log")))
+	appendTo(t, path, strings.Repeat("new\n", backlog))
+	m.discoverer.poll(time.Now())
+	m.readAll()
+	values := m.lane.Values()
+	if len(values) != 2*backlog {
+		t.Fatalf("%d records", len(values))
+	}
+	for i, v := range values {
+		if (v == "old") != (i < backlog) {
+			t.Fatalf("record %d is %q", i, v)
+		}
+	}
+}
+
+// TestFileRewrittenAgainAndAgain is how some programs keep their state: each time is
+// counted, few are logged.
+func TestFileRewrittenAgainAndAgain(t *testing.T) {
+	logged := &countingHandler{Handler: slog.DiscardHandler}
+	m := newStepsLogging(t, slog.New(logged))
+	path := filepath.Join(m.dir, "a.log")
+	var want []string
+	for n := range 9 {
+		line := strings.Repeat(fmt.Sprint(n), 20-n)
+		mustDo(t, os.WriteFile(path, []byte(line+"\n"), 0o600))
+		want = append(want, line)
+		m.discoverer.poll(time.Now())
+		m.readAll()
+	}
+	if got := m.lane.Values(); !slices.Equal(got, want) {
+		t.Errorf("read %q, expected %q", got, want)
+	}
+	if n := logged.count(slog.LevelWarn); n != 1 {
+		t.Errorf("%d warnings for %d rewrites", n, len(want)-1)
 	}
 }
 
@@ -145,9 +191,13 @@ type steps struct {
 	lane       *sourcetest.Lane
 }
 
-func newSteps(t *testing.T) *steps {
+func newSteps(t *testing.T) *steps { return newStepsLogging(t, slog.New(slog.DiscardHandler)) }
+
+func newStepsLogging(t *testing.T, log *slog.Logger) *steps {
 	dir := t.TempDir()
-	m := &steps{t: t, dir: dir, source: newSource(t, configOf(filepath.Join(dir, "*.log"))), lane: sourcetest.NewLane(t)}
+	config := configOf(filepath.Join(dir, "*.log"))
+	config.Logger = log
+	m := &steps{t: t, dir: dir, source: newSource(t, config), lane: sourcetest.NewLane(t)}
 	m.discoverer = newDiscoverer(m.source, 1)
 	m.tailer = &tailer{source: m.source, lane: m.lane, inbox: m.discoverer.inboxes[0]}
 	t.Cleanup(func() { m.source.Close() })

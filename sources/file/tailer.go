@@ -279,7 +279,9 @@ func (t *tailer) restart(f *file) {
 		return
 	}
 	t.source.metrics.lost(lostTruncated, lost)
-	t.source.log.Warn("file is read from its beginning: it was truncated or rewritten", "path", f.name(), "bytes_lost_unread", lost)
+	if _, report := f.rewrites.failed(t.source.config.Now()); report {
+		t.source.log.Warn("file is read from its beginning: it was truncated or rewritten", "path", f.name(), "bytes_lost_unread", lost)
+	}
 	t.enqueue(f)
 }
 
