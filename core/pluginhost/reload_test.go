@@ -287,6 +287,30 @@ func TestRetryLaterStopsNobodyElse(t *testing.T) {
 	}
 }
 
+// TestIdleTimeIsNoWaitingTime: a batch has its whole timeout, however long the plugin was idle before.
+func TestIdleTimeIsNoWaitingTime(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	spec := f.spec(Interceptor, "trial", trial{Suffix: "!", Nap: 2200})
+	spec.Timeout = 4 * time.Second
+	s := f.start(t, spec)
+	in, out := make(chan *record.Batch), make(chan *record.Batch)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(t.Context(), 0, in, out) }()
+	in <- batchOf(1, "a")
+	<-out
+	<-time.After(3 * time.Second) // idle, which is what is tested
+	in <- batchOf(2, "b")
+	<-out
+	close(in)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Status().Restarts; n != 0 {
+		t.Errorf("%d restarts, want none: %s", n, s.Status().LastError)
+	}
+}
+
 func TestSlowBatchIsReported(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -361,7 +361,8 @@ func (x *session) rest() {
 // the plugin is reported as slow.
 func (x *session) overdue() error {
 	limit := x.stage.spec.Timeout
-	if waited := time.Since(x.begin); waited >= slowAfter && !x.warned {
+	waited := time.Since(x.begin)
+	if waited >= slowAfter && !x.warned {
 		x.warned = true
 		x.notices.Do(func() {
 			x.stage.logger.Warn("the plugin is slow: a batch is not answered yet", "lane", x.number,
@@ -371,7 +372,7 @@ func (x *session) overdue() error {
 	now := time.Since(x.instance.configured)
 	sinceAny := now - time.Duration(x.instance.lastReply.Load())
 	most := limit * time.Duration(x.instance.busyLanes.Load())
-	left := min(limit-sinceAny, most-time.Since(x.begin))
+	left := max(limit-waited, min(limit-sinceAny, most-waited))
 	if left > 0 {
 		x.deadline.Reset(left)
 		return nil
