@@ -11,6 +11,30 @@
 // never a gap. Two rewrites can't be told from the file they replace: one that
 // keeps inode, size and modification time, and one that ends with the same last 64
 // bytes before the position and, after a restart, the same first 1024.
+//
+// # The life of a file
+//
+//  1. A scan finds a name (walk, listing), or an event tells of one (hints); the
+//     file is opened without following links (open).
+//  2. Its saved state, if there is one, is compared with it (identity, state), and
+//     it goes to the lane of the file that had its name before, or the emptiest.
+//  3. Each poll looks at it (discover); when there may be something to read, its
+//     tailer reads complete lines (tailer, reader). A line without an end waits.
+//  4. It loses its name. It is read on by its descriptor, and its last line is
+//     complete once nobody writes to it (writers).
+//  5. It has no name that matches, all of it is delivered, and nobody writes to it:
+//     it is closed and forgotten, its position with it once the inode is gone.
+//
+// A truncation or rewrite begins a new content of the same file. A saved position
+// whose file no pattern finds is looked after in the file's old folder (orphan):
+// renamed, it is read on, and only a complete look at the folder proves it gone.
+//
+// # Ownership
+//
+// The discoverer owns names and the decision to close, the tailer the cursor and
+// the descriptor, Checkpoint what it gave out. What they share of a file is behind
+// the file's lock, which is never held while waiting for another. A delivery moves
+// its content's position and nothing else, so a late one can't touch a new content.
 package file
 
 import (
