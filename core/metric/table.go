@@ -47,6 +47,8 @@ type Table struct {
 	QuarantinedRecords *prometheus.CounterVec // pipeline, reason
 	CheckpointSeconds  prometheus.Histogram
 
+	Plugins *PluginMetrics // what plugins count by themselves
+
 	registry *prometheus.Registry
 	topics   topicLabels
 }
@@ -59,7 +61,8 @@ func New() *Table {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	t := &Table{registry: registry, topics: topicLabels{known: map[string]map[string]struct{}{}}}
+	t := &Table{Plugins: newPluginMetrics(), registry: registry, topics: topicLabels{known: map[string]map[string]struct{}{}}}
+	registry.MustRegister(t.Plugins)
 	t.registerSources()
 	t.registerStages()
 	t.registerAcknowledgements()

@@ -54,6 +54,9 @@ func behaviours() map[string]func() {
 		"barnabas-interceptor-curious": func() {
 			sdk.ServeInterceptor("curious", "1.0.0", func() sdk.Interceptor { return &curious{} })
 		},
+		"barnabas-interceptor-counting": func() {
+			sdk.ServeInterceptor("counting", "1.0.0", func() sdk.Interceptor { return &counting{} })
+		},
 		"barnabas-serializer-plain": func() {
 			sdk.ServeSerializer("plain", "1.0.0", func() sdk.Serializer { return &plain{} })
 		},

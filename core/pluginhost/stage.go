@@ -27,6 +27,7 @@ type Stage struct {
 	closed      bool               // guarded by reloading
 
 	acknowledged *acknowledgements // what became of records, for the plugin
+	measures     *measures         // what the plugin counts by itself
 
 	mu          sync.Mutex
 	description *wirev1.Description // guarded by mu: of the last process; nil before Start
@@ -37,8 +38,8 @@ func (h *Host) NewStage(spec Spec) *Stage {
 	spec = spec.withDefaults()
 	s := &Stage{
 		host: h, spec: spec, metrics: newStageMetrics(h.options.Metrics, &spec), stop: func() {},
-		acknowledged: newAcknowledgements(),
-		logger:       h.options.Logger.With("pipeline", spec.Pipeline, "stage", spec.Stage, "plugin", spec.Plugin),
+		acknowledged: newAcknowledgements(), measures: newMeasures(h.options.Metrics, &spec),
+		logger: h.options.Logger.With("pipeline", spec.Pipeline, "stage", spec.Stage, "plugin", spec.Plugin),
 	}
 	for n := range spec.Instances {
 		logger := s.logger
@@ -73,6 +74,8 @@ func (s *Stage) Start(ctx context.Context) error {
 		v.publish(instances[n])
 		s.supervised.Go(func() { v.run(supervising, instances[n]) })
 		s.supervised.Go(func() { v.tellAcknowledgements(supervising) })
+		tally := s.measures.open()
+		s.supervised.Go(func() { v.measure(supervising, tally) })
 	}
 	return nil
 }
@@ -102,6 +105,7 @@ func (s *Stage) bringUpAll(ctx context.Context) ([]*instance, error) {
 func (s *Stage) Close(ctx context.Context) error {
 	s.stop()
 	s.supervised.Wait()
+	s.measures.close()
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
 	s.closed = true

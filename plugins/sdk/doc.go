@@ -22,7 +22,7 @@
 // do is one optional interface of one method each: [Configurer],
 // [ColumnsDeclarer], [PayloadDeclarer], [TopologyObserver], [Acknowledger],
 // [AcknowledgementLossObserver], [ObjectAccepter], [DropDeclarer],
-// [DeterminismDeclarer], [ConcurrencyDeclarer], [Closer].
+// [DeterminismDeclarer], [ConcurrencyDeclarer], [MetricsProvider], [Closer].
 //
 // # Borrowed memory
 //

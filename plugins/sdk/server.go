@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -28,6 +29,8 @@ type server struct {
 	topology *wirev1.Topology // the last one; nil: none yet
 	closed   bool
 	reusable bool // one agent after the other may configure it; constant
+
+	metrics atomic.Pointer[[]Metric] // nil until configured for real
 
 	broken sync.Once // guards options.Broken
 }
@@ -63,10 +66,15 @@ func (s *server) Configure(ctx context.Context, m *wirev1.ConfigureRequest) (*wi
 	if len(wrong) > 0 {
 		return reply, nil
 	}
+	metrics, err := metricsOf(plugin)
+	if err != nil {
+		return nil, err
+	}
 	stage := s.program.stage(plugin, m.Role)
 	reply.Reads, reply.Writes = stage.columns.Reads.Message(), stage.columns.Writes.Message()
 	if !m.ValidateOnly {
 		s.plugin, s.stage, s.closed = plugin, stage, false
+		s.metrics.Store(&metrics)
 		s.showTopology()
 	}
 	return reply, nil

@@ -127,6 +127,55 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 	return file_plugin_proto_rawDescGZIP(), []int{1}
 }
 
+type MetricKind int32
+
+const (
+	MetricKind_METRIC_KIND_UNSPECIFIED MetricKind = 0
+	MetricKind_METRIC_KIND_COUNTER     MetricKind = 1 // only grows while the process lives
+	MetricKind_METRIC_KIND_GAUGE       MetricKind = 2
+)
+
+// Enum value maps for MetricKind.
+var (
+	MetricKind_name = map[int32]string{
+		0: "METRIC_KIND_UNSPECIFIED",
+		1: "METRIC_KIND_COUNTER",
+		2: "METRIC_KIND_GAUGE",
+	}
+	MetricKind_value = map[string]int32{
+		"METRIC_KIND_UNSPECIFIED": 0,
+		"METRIC_KIND_COUNTER":     1,
+		"METRIC_KIND_GAUGE":       2,
+	}
+)
+
+func (x MetricKind) Enum() *MetricKind {
+	p := new(MetricKind)
+	*p = x
+	return p
+}
+
+func (x MetricKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MetricKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_plugin_proto_enumTypes[2].Descriptor()
+}
+
+func (MetricKind) Type() protoreflect.EnumType {
+	return &file_plugin_proto_enumTypes[2]
+}
+
+func (x MetricKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MetricKind.Descriptor instead.
+func (MetricKind) EnumDescriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{2}
+}
+
 type Empty struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -512,7 +561,8 @@ type ConfigureReply struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty: accepted. Each error names a member of the configuration by its JSON pointer.
 	Errors []*ConfigError `protobuf:"bytes,1,rep,name=errors,proto3" json:"errors,omitempty"`
-	// The columns that this configuration reads and writes, where they are fewer than Description says; absent: as described.
+	// The columns that this configuration reads and writes, where they are fewer than Description says; absent: as described. A
+	// serializer's payload is sent to it, unless reads is there and lacks it.
 	Reads         *ColumnSet `protobuf:"bytes,2,opt,name=reads,proto3" json:"reads,omitempty"`
 	Writes        *ColumnSet `protobuf:"bytes,3,opt,name=writes,proto3" json:"writes,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1749,6 +1799,155 @@ func (x *Acknowledgement) GetError() string {
 	return ""
 }
 
+type MetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetricsRequest) Reset() {
+	*x = MetricsRequest{}
+	mi := &file_plugin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetricsRequest) ProtoMessage() {}
+
+func (x *MetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetricsRequest.ProtoReflect.Descriptor instead.
+func (*MetricsRequest) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{24}
+}
+
+type MetricsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Metrics       []*Metric              `protobuf:"bytes,1,rep,name=metrics,proto3" json:"metrics,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MetricsReply) Reset() {
+	*x = MetricsReply{}
+	mi := &file_plugin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MetricsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MetricsReply) ProtoMessage() {}
+
+func (x *MetricsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MetricsReply.ProtoReflect.Descriptor instead.
+func (*MetricsReply) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *MetricsReply) GetMetrics() []*Metric {
+	if x != nil {
+		return x.Metrics
+	}
+	return nil
+}
+
+// Metric is one number of a plugin.
+type Metric struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // a lower-case letter, then up to 63 lower-case letters, digits and underscores; a counter's ends with _total
+	Help          string                 `protobuf:"bytes,2,opt,name=help,proto3" json:"help,omitempty"` // one sentence
+	Kind          MetricKind             `protobuf:"varint,3,opt,name=kind,proto3,enum=barnabas.plugin.v1.MetricKind" json:"kind,omitempty"`
+	Value         float64                `protobuf:"fixed64,4,opt,name=value,proto3" json:"value,omitempty"` // in the base unit: seconds, bytes, records
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Metric) Reset() {
+	*x = Metric{}
+	mi := &file_plugin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Metric) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Metric) ProtoMessage() {}
+
+func (x *Metric) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Metric.ProtoReflect.Descriptor instead.
+func (*Metric) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Metric) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Metric) GetHelp() string {
+	if x != nil {
+		return x.Help
+	}
+	return ""
+}
+
+func (x *Metric) GetKind() MetricKind {
+	if x != nil {
+		return x.Kind
+	}
+	return MetricKind_METRIC_KIND_UNSPECIFIED
+}
+
+func (x *Metric) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 var File_plugin_proto protoreflect.FileDescriptor
 
 const file_plugin_proto_rawDesc = "" +
@@ -1886,7 +2085,15 @@ const file_plugin_proto_rawDesc = "" +
 	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12!\n" +
 	"\ffirst_offset\x18\x03 \x01(\x03R\vfirstOffset\x12\x14\n" +
 	"\x05count\x18\x04 \x01(\rR\x05count\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error*z\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\x10\n" +
+	"\x0eMetricsRequest\"D\n" +
+	"\fMetricsReply\x124\n" +
+	"\ametrics\x18\x01 \x03(\v2\x1a.barnabas.plugin.v1.MetricR\ametrics\"z\n" +
+	"\x06Metric\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04help\x18\x02 \x01(\tR\x04help\x122\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1e.barnabas.plugin.v1.MetricKindR\x04kind\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\x01R\x05value*z\n" +
 	"\tStageKind\x12\x1a\n" +
 	"\x16STAGE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16STAGE_KIND_INTERCEPTOR\x10\x01\x12\x19\n" +
@@ -1895,13 +2102,19 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04Role\x12\x0e\n" +
 	"\n" +
 	"ROLE_VALUE\x10\x00\x12\f\n" +
-	"\bROLE_KEY\x10\x012\xcf\x03\n" +
+	"\bROLE_KEY\x10\x01*Y\n" +
+	"\n" +
+	"MetricKind\x12\x1b\n" +
+	"\x17METRIC_KIND_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13METRIC_KIND_COUNTER\x10\x01\x12\x15\n" +
+	"\x11METRIC_KIND_GAUGE\x10\x022\xa0\x04\n" +
 	"\x06Plugin\x12P\n" +
 	"\bDescribe\x12#.barnabas.plugin.v1.DescribeRequest\x1a\x1f.barnabas.plugin.v1.Description\x12U\n" +
 	"\tConfigure\x12$.barnabas.plugin.v1.ConfigureRequest\x1a\".barnabas.plugin.v1.ConfigureReply\x12I\n" +
 	"\x0eUpdateTopology\x12\x1c.barnabas.plugin.v1.Topology\x1a\x19.barnabas.plugin.v1.Empty\x12@\n" +
 	"\x04Lane\x12\x19.barnabas.plugin.v1.Batch\x1a\x19.barnabas.plugin.v1.Reply(\x010\x01\x12P\n" +
-	"\vAcknowledge\x12$.barnabas.plugin.v1.Acknowledgements\x1a\x19.barnabas.plugin.v1.Empty(\x01\x12=\n" +
+	"\vAcknowledge\x12$.barnabas.plugin.v1.Acknowledgements\x1a\x19.barnabas.plugin.v1.Empty(\x01\x12O\n" +
+	"\aMetrics\x12\".barnabas.plugin.v1.MetricsRequest\x1a .barnabas.plugin.v1.MetricsReply\x12=\n" +
 	"\x05Close\x12\x19.barnabas.plugin.v1.Empty\x1a\x19.barnabas.plugin.v1.EmptyB8Z6github.com/barnabas-agent/barnabas/core/wire/v1;wirev1b\x06proto3"
 
 var (
@@ -1916,82 +2129,90 @@ func file_plugin_proto_rawDescGZIP() []byte {
 	return file_plugin_proto_rawDescData
 }
 
-var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_plugin_proto_goTypes = []any{
 	(StageKind)(0),           // 0: barnabas.plugin.v1.StageKind
 	(Role)(0),                // 1: barnabas.plugin.v1.Role
-	(*Empty)(nil),            // 2: barnabas.plugin.v1.Empty
-	(*ColumnSet)(nil),        // 3: barnabas.plugin.v1.ColumnSet
-	(*DescribeRequest)(nil),  // 4: barnabas.plugin.v1.DescribeRequest
-	(*Description)(nil),      // 5: barnabas.plugin.v1.Description
-	(*ConfigureRequest)(nil), // 6: barnabas.plugin.v1.ConfigureRequest
-	(*ConfigureReply)(nil),   // 7: barnabas.plugin.v1.ConfigureReply
-	(*ConfigError)(nil),      // 8: barnabas.plugin.v1.ConfigError
-	(*Topology)(nil),         // 9: barnabas.plugin.v1.Topology
-	(*TopicPartitions)(nil),  // 10: barnabas.plugin.v1.TopicPartitions
-	(*Column)(nil),           // 11: barnabas.plugin.v1.Column
-	(*HeaderColumn)(nil),     // 12: barnabas.plugin.v1.HeaderColumn
-	(*TopicColumn)(nil),      // 13: barnabas.plugin.v1.TopicColumn
-	(*SourceColumn)(nil),     // 14: barnabas.plugin.v1.SourceColumn
-	(*SourceRun)(nil),        // 15: barnabas.plugin.v1.SourceRun
-	(*Batch)(nil),            // 16: barnabas.plugin.v1.Batch
-	(*Reply)(nil),            // 17: barnabas.plugin.v1.Reply
-	(*Failure)(nil),          // 18: barnabas.plugin.v1.Failure
-	(*RetryLater)(nil),       // 19: barnabas.plugin.v1.RetryLater
-	(*ColumnChange)(nil),     // 20: barnabas.plugin.v1.ColumnChange
-	(*HeaderChange)(nil),     // 21: barnabas.plugin.v1.HeaderChange
-	(*NumberChange)(nil),     // 22: barnabas.plugin.v1.NumberChange
-	(*TopicChange)(nil),      // 23: barnabas.plugin.v1.TopicChange
-	(*Acknowledgements)(nil), // 24: barnabas.plugin.v1.Acknowledgements
-	(*Acknowledgement)(nil),  // 25: barnabas.plugin.v1.Acknowledgement
+	(MetricKind)(0),          // 2: barnabas.plugin.v1.MetricKind
+	(*Empty)(nil),            // 3: barnabas.plugin.v1.Empty
+	(*ColumnSet)(nil),        // 4: barnabas.plugin.v1.ColumnSet
+	(*DescribeRequest)(nil),  // 5: barnabas.plugin.v1.DescribeRequest
+	(*Description)(nil),      // 6: barnabas.plugin.v1.Description
+	(*ConfigureRequest)(nil), // 7: barnabas.plugin.v1.ConfigureRequest
+	(*ConfigureReply)(nil),   // 8: barnabas.plugin.v1.ConfigureReply
+	(*ConfigError)(nil),      // 9: barnabas.plugin.v1.ConfigError
+	(*Topology)(nil),         // 10: barnabas.plugin.v1.Topology
+	(*TopicPartitions)(nil),  // 11: barnabas.plugin.v1.TopicPartitions
+	(*Column)(nil),           // 12: barnabas.plugin.v1.Column
+	(*HeaderColumn)(nil),     // 13: barnabas.plugin.v1.HeaderColumn
+	(*TopicColumn)(nil),      // 14: barnabas.plugin.v1.TopicColumn
+	(*SourceColumn)(nil),     // 15: barnabas.plugin.v1.SourceColumn
+	(*SourceRun)(nil),        // 16: barnabas.plugin.v1.SourceRun
+	(*Batch)(nil),            // 17: barnabas.plugin.v1.Batch
+	(*Reply)(nil),            // 18: barnabas.plugin.v1.Reply
+	(*Failure)(nil),          // 19: barnabas.plugin.v1.Failure
+	(*RetryLater)(nil),       // 20: barnabas.plugin.v1.RetryLater
+	(*ColumnChange)(nil),     // 21: barnabas.plugin.v1.ColumnChange
+	(*HeaderChange)(nil),     // 22: barnabas.plugin.v1.HeaderChange
+	(*NumberChange)(nil),     // 23: barnabas.plugin.v1.NumberChange
+	(*TopicChange)(nil),      // 24: barnabas.plugin.v1.TopicChange
+	(*Acknowledgements)(nil), // 25: barnabas.plugin.v1.Acknowledgements
+	(*Acknowledgement)(nil),  // 26: barnabas.plugin.v1.Acknowledgement
+	(*MetricsRequest)(nil),   // 27: barnabas.plugin.v1.MetricsRequest
+	(*MetricsReply)(nil),     // 28: barnabas.plugin.v1.MetricsReply
+	(*Metric)(nil),           // 29: barnabas.plugin.v1.Metric
 }
 var file_plugin_proto_depIdxs = []int32{
 	0,  // 0: barnabas.plugin.v1.Description.kind:type_name -> barnabas.plugin.v1.StageKind
-	3,  // 1: barnabas.plugin.v1.Description.reads:type_name -> barnabas.plugin.v1.ColumnSet
-	3,  // 2: barnabas.plugin.v1.Description.writes:type_name -> barnabas.plugin.v1.ColumnSet
+	4,  // 1: barnabas.plugin.v1.Description.reads:type_name -> barnabas.plugin.v1.ColumnSet
+	4,  // 2: barnabas.plugin.v1.Description.writes:type_name -> barnabas.plugin.v1.ColumnSet
 	1,  // 3: barnabas.plugin.v1.ConfigureRequest.role:type_name -> barnabas.plugin.v1.Role
-	8,  // 4: barnabas.plugin.v1.ConfigureReply.errors:type_name -> barnabas.plugin.v1.ConfigError
-	3,  // 5: barnabas.plugin.v1.ConfigureReply.reads:type_name -> barnabas.plugin.v1.ColumnSet
-	3,  // 6: barnabas.plugin.v1.ConfigureReply.writes:type_name -> barnabas.plugin.v1.ColumnSet
-	10, // 7: barnabas.plugin.v1.Topology.topics:type_name -> barnabas.plugin.v1.TopicPartitions
-	11, // 8: barnabas.plugin.v1.HeaderColumn.names:type_name -> barnabas.plugin.v1.Column
-	11, // 9: barnabas.plugin.v1.HeaderColumn.values:type_name -> barnabas.plugin.v1.Column
-	15, // 10: barnabas.plugin.v1.SourceColumn.runs:type_name -> barnabas.plugin.v1.SourceRun
-	11, // 11: barnabas.plugin.v1.Batch.value:type_name -> barnabas.plugin.v1.Column
-	11, // 12: barnabas.plugin.v1.Batch.key:type_name -> barnabas.plugin.v1.Column
-	12, // 13: barnabas.plugin.v1.Batch.headers:type_name -> barnabas.plugin.v1.HeaderColumn
-	13, // 14: barnabas.plugin.v1.Batch.topic:type_name -> barnabas.plugin.v1.TopicColumn
-	14, // 15: barnabas.plugin.v1.Batch.source:type_name -> barnabas.plugin.v1.SourceColumn
-	18, // 16: barnabas.plugin.v1.Reply.failures:type_name -> barnabas.plugin.v1.Failure
-	20, // 17: barnabas.plugin.v1.Reply.value:type_name -> barnabas.plugin.v1.ColumnChange
-	20, // 18: barnabas.plugin.v1.Reply.key:type_name -> barnabas.plugin.v1.ColumnChange
-	21, // 19: barnabas.plugin.v1.Reply.headers:type_name -> barnabas.plugin.v1.HeaderChange
-	22, // 20: barnabas.plugin.v1.Reply.timestamps:type_name -> barnabas.plugin.v1.NumberChange
-	23, // 21: barnabas.plugin.v1.Reply.topic:type_name -> barnabas.plugin.v1.TopicChange
-	22, // 22: barnabas.plugin.v1.Reply.partitions:type_name -> barnabas.plugin.v1.NumberChange
-	19, // 23: barnabas.plugin.v1.Reply.retry_later:type_name -> barnabas.plugin.v1.RetryLater
-	11, // 24: barnabas.plugin.v1.ColumnChange.column:type_name -> barnabas.plugin.v1.Column
-	12, // 25: barnabas.plugin.v1.HeaderChange.headers:type_name -> barnabas.plugin.v1.HeaderColumn
-	13, // 26: barnabas.plugin.v1.TopicChange.topic:type_name -> barnabas.plugin.v1.TopicColumn
-	25, // 27: barnabas.plugin.v1.Acknowledgements.ranges:type_name -> barnabas.plugin.v1.Acknowledgement
-	4,  // 28: barnabas.plugin.v1.Plugin.Describe:input_type -> barnabas.plugin.v1.DescribeRequest
-	6,  // 29: barnabas.plugin.v1.Plugin.Configure:input_type -> barnabas.plugin.v1.ConfigureRequest
-	9,  // 30: barnabas.plugin.v1.Plugin.UpdateTopology:input_type -> barnabas.plugin.v1.Topology
-	16, // 31: barnabas.plugin.v1.Plugin.Lane:input_type -> barnabas.plugin.v1.Batch
-	24, // 32: barnabas.plugin.v1.Plugin.Acknowledge:input_type -> barnabas.plugin.v1.Acknowledgements
-	2,  // 33: barnabas.plugin.v1.Plugin.Close:input_type -> barnabas.plugin.v1.Empty
-	5,  // 34: barnabas.plugin.v1.Plugin.Describe:output_type -> barnabas.plugin.v1.Description
-	7,  // 35: barnabas.plugin.v1.Plugin.Configure:output_type -> barnabas.plugin.v1.ConfigureReply
-	2,  // 36: barnabas.plugin.v1.Plugin.UpdateTopology:output_type -> barnabas.plugin.v1.Empty
-	17, // 37: barnabas.plugin.v1.Plugin.Lane:output_type -> barnabas.plugin.v1.Reply
-	2,  // 38: barnabas.plugin.v1.Plugin.Acknowledge:output_type -> barnabas.plugin.v1.Empty
-	2,  // 39: barnabas.plugin.v1.Plugin.Close:output_type -> barnabas.plugin.v1.Empty
-	34, // [34:40] is the sub-list for method output_type
-	28, // [28:34] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	9,  // 4: barnabas.plugin.v1.ConfigureReply.errors:type_name -> barnabas.plugin.v1.ConfigError
+	4,  // 5: barnabas.plugin.v1.ConfigureReply.reads:type_name -> barnabas.plugin.v1.ColumnSet
+	4,  // 6: barnabas.plugin.v1.ConfigureReply.writes:type_name -> barnabas.plugin.v1.ColumnSet
+	11, // 7: barnabas.plugin.v1.Topology.topics:type_name -> barnabas.plugin.v1.TopicPartitions
+	12, // 8: barnabas.plugin.v1.HeaderColumn.names:type_name -> barnabas.plugin.v1.Column
+	12, // 9: barnabas.plugin.v1.HeaderColumn.values:type_name -> barnabas.plugin.v1.Column
+	16, // 10: barnabas.plugin.v1.SourceColumn.runs:type_name -> barnabas.plugin.v1.SourceRun
+	12, // 11: barnabas.plugin.v1.Batch.value:type_name -> barnabas.plugin.v1.Column
+	12, // 12: barnabas.plugin.v1.Batch.key:type_name -> barnabas.plugin.v1.Column
+	13, // 13: barnabas.plugin.v1.Batch.headers:type_name -> barnabas.plugin.v1.HeaderColumn
+	14, // 14: barnabas.plugin.v1.Batch.topic:type_name -> barnabas.plugin.v1.TopicColumn
+	15, // 15: barnabas.plugin.v1.Batch.source:type_name -> barnabas.plugin.v1.SourceColumn
+	19, // 16: barnabas.plugin.v1.Reply.failures:type_name -> barnabas.plugin.v1.Failure
+	21, // 17: barnabas.plugin.v1.Reply.value:type_name -> barnabas.plugin.v1.ColumnChange
+	21, // 18: barnabas.plugin.v1.Reply.key:type_name -> barnabas.plugin.v1.ColumnChange
+	22, // 19: barnabas.plugin.v1.Reply.headers:type_name -> barnabas.plugin.v1.HeaderChange
+	23, // 20: barnabas.plugin.v1.Reply.timestamps:type_name -> barnabas.plugin.v1.NumberChange
+	24, // 21: barnabas.plugin.v1.Reply.topic:type_name -> barnabas.plugin.v1.TopicChange
+	23, // 22: barnabas.plugin.v1.Reply.partitions:type_name -> barnabas.plugin.v1.NumberChange
+	20, // 23: barnabas.plugin.v1.Reply.retry_later:type_name -> barnabas.plugin.v1.RetryLater
+	12, // 24: barnabas.plugin.v1.ColumnChange.column:type_name -> barnabas.plugin.v1.Column
+	13, // 25: barnabas.plugin.v1.HeaderChange.headers:type_name -> barnabas.plugin.v1.HeaderColumn
+	14, // 26: barnabas.plugin.v1.TopicChange.topic:type_name -> barnabas.plugin.v1.TopicColumn
+	26, // 27: barnabas.plugin.v1.Acknowledgements.ranges:type_name -> barnabas.plugin.v1.Acknowledgement
+	29, // 28: barnabas.plugin.v1.MetricsReply.metrics:type_name -> barnabas.plugin.v1.Metric
+	2,  // 29: barnabas.plugin.v1.Metric.kind:type_name -> barnabas.plugin.v1.MetricKind
+	5,  // 30: barnabas.plugin.v1.Plugin.Describe:input_type -> barnabas.plugin.v1.DescribeRequest
+	7,  // 31: barnabas.plugin.v1.Plugin.Configure:input_type -> barnabas.plugin.v1.ConfigureRequest
+	10, // 32: barnabas.plugin.v1.Plugin.UpdateTopology:input_type -> barnabas.plugin.v1.Topology
+	17, // 33: barnabas.plugin.v1.Plugin.Lane:input_type -> barnabas.plugin.v1.Batch
+	25, // 34: barnabas.plugin.v1.Plugin.Acknowledge:input_type -> barnabas.plugin.v1.Acknowledgements
+	27, // 35: barnabas.plugin.v1.Plugin.Metrics:input_type -> barnabas.plugin.v1.MetricsRequest
+	3,  // 36: barnabas.plugin.v1.Plugin.Close:input_type -> barnabas.plugin.v1.Empty
+	6,  // 37: barnabas.plugin.v1.Plugin.Describe:output_type -> barnabas.plugin.v1.Description
+	8,  // 38: barnabas.plugin.v1.Plugin.Configure:output_type -> barnabas.plugin.v1.ConfigureReply
+	3,  // 39: barnabas.plugin.v1.Plugin.UpdateTopology:output_type -> barnabas.plugin.v1.Empty
+	18, // 40: barnabas.plugin.v1.Plugin.Lane:output_type -> barnabas.plugin.v1.Reply
+	3,  // 41: barnabas.plugin.v1.Plugin.Acknowledge:output_type -> barnabas.plugin.v1.Empty
+	28, // 42: barnabas.plugin.v1.Plugin.Metrics:output_type -> barnabas.plugin.v1.MetricsReply
+	3,  // 43: barnabas.plugin.v1.Plugin.Close:output_type -> barnabas.plugin.v1.Empty
+	37, // [37:44] is the sub-list for method output_type
+	30, // [30:37] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -2004,8 +2225,8 @@ func file_plugin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   24,
+			NumEnums:      3,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	Plugin_UpdateTopology_FullMethodName = "/barnabas.plugin.v1.Plugin/UpdateTopology"
 	Plugin_Lane_FullMethodName           = "/barnabas.plugin.v1.Plugin/Lane"
 	Plugin_Acknowledge_FullMethodName    = "/barnabas.plugin.v1.Plugin/Acknowledge"
+	Plugin_Metrics_FullMethodName        = "/barnabas.plugin.v1.Plugin/Metrics"
 	Plugin_Close_FullMethodName          = "/barnabas.plugin.v1.Plugin/Close"
 )
 
@@ -48,6 +49,9 @@ type PluginClient interface {
 	Lane(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Batch, Reply], error)
 	// Acknowledge carries what became of records. It is coalesced and may be dropped; it is never in the way of records.
 	Acknowledge(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Acknowledgements, Empty], error)
+	// Metrics returns what the plugin counts by itself, since the start of its process. It is asked every few seconds. A plugin without
+	// metrics need not implement it.
+	Metrics(ctx context.Context, in *MetricsRequest, opts ...grpc.CallOption) (*MetricsReply, error)
 	// Close ends the stage's work: it is called once, when no batch is in flight.
 	Close(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error)
 }
@@ -116,6 +120,16 @@ func (c *pluginClient) Acknowledge(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Plugin_AcknowledgeClient = grpc.ClientStreamingClient[Acknowledgements, Empty]
 
+func (c *pluginClient) Metrics(ctx context.Context, in *MetricsRequest, opts ...grpc.CallOption) (*MetricsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MetricsReply)
+	err := c.cc.Invoke(ctx, Plugin_Metrics_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *pluginClient) Close(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Empty)
@@ -140,6 +154,9 @@ type PluginServer interface {
 	Lane(grpc.BidiStreamingServer[Batch, Reply]) error
 	// Acknowledge carries what became of records. It is coalesced and may be dropped; it is never in the way of records.
 	Acknowledge(grpc.ClientStreamingServer[Acknowledgements, Empty]) error
+	// Metrics returns what the plugin counts by itself, since the start of its process. It is asked every few seconds. A plugin without
+	// metrics need not implement it.
+	Metrics(context.Context, *MetricsRequest) (*MetricsReply, error)
 	// Close ends the stage's work: it is called once, when no batch is in flight.
 	Close(context.Context, *Empty) (*Empty, error)
 	mustEmbedUnimplementedPluginServer()
@@ -166,6 +183,9 @@ func (UnimplementedPluginServer) Lane(grpc.BidiStreamingServer[Batch, Reply]) er
 }
 func (UnimplementedPluginServer) Acknowledge(grpc.ClientStreamingServer[Acknowledgements, Empty]) error {
 	return status.Error(codes.Unimplemented, "method Acknowledge not implemented")
+}
+func (UnimplementedPluginServer) Metrics(context.Context, *MetricsRequest) (*MetricsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Metrics not implemented")
 }
 func (UnimplementedPluginServer) Close(context.Context, *Empty) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Close not implemented")
@@ -259,6 +279,24 @@ func _Plugin_Acknowledge_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Plugin_AcknowledgeServer = grpc.ClientStreamingServer[Acknowledgements, Empty]
 
+func _Plugin_Metrics_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MetricsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PluginServer).Metrics(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Plugin_Metrics_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PluginServer).Metrics(ctx, req.(*MetricsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Plugin_Close_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(Empty)
 	if err := dec(in); err != nil {
@@ -295,6 +333,10 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateTopology",
 			Handler:    _Plugin_UpdateTopology_Handler,
+		},
+		{
+			MethodName: "Metrics",
+			Handler:    _Plugin_Metrics_Handler,
 		},
 		{
 			MethodName: "Close",
