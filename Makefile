@@ -57,6 +57,7 @@ run: build
 ## test: everything that CI runs
 test: check unit end-to-end
 	@.ci/kafka-notice
+	@.ci/python-notice
 
 check:
 	@unformatted=$$(gofmt -l $(wildcard *.go cmd core sources plugins test bench)); \

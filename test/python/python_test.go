@@ -1,9 +1,12 @@
 package pythontest_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/barnabas-agent/barnabas/plugins/sdk/plugintest"
@@ -14,6 +17,8 @@ import (
 func TestConformance(t *testing.T) {
 	for name, config := range map[string]string{
 		"barnabas-interceptor-shout": `{"whisper": "record 7"}`,
+		"barnabas-serializer-hex":    `{"digits": "upper"}`,
+		"barnabas-partitioner-crc32": `{"salt": "s"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -33,5 +38,45 @@ func TestUnits(t *testing.T) {
 		if printed, err := command.CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", tests, err, printed)
 		}
+	}
+}
+
+// verdict is a test that only remembers how it was ended.
+type verdict struct {
+	testing.TB
+	skipped, failed string
+}
+
+func (v *verdict) Helper() {}
+
+func (v *verdict) Skipf(format string, arguments ...any) {
+	v.skipped = fmt.Sprintf(format, arguments...)
+	runtime.Goexit()
+}
+
+func (v *verdict) Fatalf(format string, arguments ...any) {
+	v.failed = fmt.Sprintf(format, arguments...)
+	runtime.Goexit()
+}
+
+func TestMissingPythonSkipsOrFails(t *testing.T) {
+	require := func() *verdict {
+		v := &verdict{TB: t}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			pythontest.Require(v)
+		}()
+		<-done
+		return v
+	}
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv(pythontest.RequireVariable, "")
+	if v := require(); v.failed != "" || !strings.Contains(v.skipped, "NOT TESTED WITH PYTHON: python3 is missing") {
+		t.Errorf("without %s=1: skipped %q, failed %q", pythontest.RequireVariable, v.skipped, v.failed)
+	}
+	t.Setenv(pythontest.RequireVariable, "1")
+	if v := require(); v.skipped != "" || !strings.Contains(v.failed, "python3 is missing") {
+		t.Errorf("with %s=1: skipped %q, failed %q", pythontest.RequireVariable, v.skipped, v.failed)
 	}
 }
