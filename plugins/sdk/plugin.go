@@ -4,7 +4,11 @@ import "context"
 
 // Interceptor changes, drops or refuses records between source and serializers.
 type Interceptor interface {
-	// OnSend handles one batch, which is lent until it returns.
+	// OnSend handles one batch of 1 to 4096 records, which is lent until it
+	// returns. ctx ends at the stage's timeout, shortly before the process is
+	// killed. An error says that the plugin is broken, unless it is one of
+	// RetryLater: the process is replaced and the batch comes again. Unless the
+	// plugin is a ConcurrencyDeclarer, one call runs at a time.
 	OnSend(ctx context.Context, b *Batch) error
 }
 
@@ -12,7 +16,8 @@ type Interceptor interface {
 // key serializer, into the bytes that Kafka stores.
 type Serializer interface {
 	// Serialize handles one batch, which is lent until it returns. It works on
-	// Batch.Payload, so that the same plugin serves values and keys.
+	// Batch.Payload, so that the same plugin serves values and keys. Context,
+	// errors and concurrency are those of Interceptor.OnSend.
 	Serialize(ctx context.Context, b *Batch) error
 }
 
@@ -20,7 +25,8 @@ type Serializer interface {
 type Partitioner interface {
 	// Partition handles one batch, which is lent until it returns. A record
 	// without a choice keeps the one it has, PartitionAny as a rule, and the
-	// producer chooses.
+	// producer chooses. Context, errors and concurrency are those of
+	// Interceptor.OnSend.
 	Partition(ctx context.Context, b *Batch) error
 }
 
@@ -28,7 +34,8 @@ type Partitioner interface {
 // compile expressions, to check what a schema can't. A *ConfigError, or several
 // joined with errors.Join, names the member that is wrong. It is called on a
 // fresh plugin each time, also when a configuration is only being checked, and
-// so starts nothing.
+// so starts nothing. Any other error stands for the configuration as a whole.
+// It is called once per plugin, before every other method but Columns.
 type Configurer interface {
 	Configure(ctx context.Context) error
 }
@@ -44,13 +51,16 @@ type ColumnsDeclarer interface {
 }
 
 // TopologyObserver is told how many partitions topics have: before the first
-// batch that needs it, and on every change.
+// batch that needs it, and on every change. It is never called while the plugin
+// handles a batch. The Topology may be kept.
 type TopologyObserver interface {
 	OnTopology(t Topology)
 }
 
-// Acknowledger is told what became of records. Nothing waits for it, and what
-// it doesn't take in time is dropped.
+// Acknowledger is told what became of records, each at most once and in no
+// order that could be relied on. Nothing waits for it, and what it doesn't take
+// in time is dropped. Without ConcurrencyDeclarer it is not called while the
+// plugin handles a batch. The slice may be kept.
 type Acknowledger interface {
 	OnAcknowledgement(a []Acknowledgement)
 }
@@ -95,8 +105,9 @@ type ConcurrencyDeclarer interface {
 	Concurrent() bool
 }
 
-// Closer is called once, after the last batch. It has a second at most when the
-// agent has died.
+// Closer is called once, after the last batch, and never while one is handled.
+// ctx ends after 5 s, after a second when the agent has died; a process that is
+// killed gets no call. An error is logged by the agent.
 type Closer interface {
 	Close(ctx context.Context) error
 }
@@ -115,7 +126,7 @@ const (
 type Acknowledgement struct {
 	Topic       string
 	Partition   int32
-	FirstOffset int64 // -1 for records without one
-	Count       int
+	FirstOffset int64  // of Count consecutive ones; -1 for records without one
+	Count       int    // how many records
 	Error       string // empty: delivered
 }

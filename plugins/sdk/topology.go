@@ -20,7 +20,8 @@ type TopicPartitions struct {
 	Unavailable []int32 // partitions without a leader just now; they stay valid
 }
 
-// NewTopology returns a topology of the given topics.
+// NewTopology returns a topology of the given topics, which it copies: for tests
+// of a plugin's OnTopology.
 func NewTopology(topics ...TopicPartitions) Topology {
 	t := Topology{topics: make(map[string]topicPartitions, len(topics))}
 	for _, topic := range topics {
@@ -36,7 +37,8 @@ func NewTopology(topics ...TopicPartitions) Topology {
 	return t
 }
 
-// Partitions returns how many partitions a topic has, and whether that is known.
+// Partitions returns how many partitions a topic has, numbered from 0, and
+// whether that is known: it may not be while the brokers are away.
 func (t Topology) Partitions(topic string) (int32, bool) {
 	known, ok := t.topics[topic]
 	return known.count, ok
