@@ -30,6 +30,7 @@ func Run(t *testing.T, start func(t *testing.T) Harness) {
 		"delivered positions only grow":        checkForward,
 		"unchanged positions are not repeated": checkQuietCheckpoint,
 		"several lanes":                        checkLanes,
+		"a source that waits holds no batch":   checkIdle,
 	} {
 		t.Run(name, func(t *testing.T) { check(t, start(t)) })
 	}
@@ -197,5 +198,18 @@ func checkLanes(t *testing.T, h Harness) {
 			t.Errorf("input %d is spread over lanes: %d and %d records", input, len(a), len(b))
 		}
 		expect(t, append(a, b...), numbered(input, 0, 200))
+	}
+}
+
+// What a batch reserves is missing to others, so a source that waits for data has
+// given its batches back, and takes none before it has something to read.
+func checkIdle(t *testing.T, h Harness) {
+	h.Feed(t, 0, numbered(0, 0, 10)...)
+	first, second := NewLane(t), NewLane(t)
+	Start(t, h.New(t, nil), first, second)
+	for read := 10; read <= 30; read += 10 {
+		Eventually(t, func() bool { return len(first.Records())+len(second.Records()) == read }, "%d records", read)
+		Eventually(t, func() bool { return first.Open()+second.Open() == 0 }, "a source that holds no batch")
+		h.Feed(t, 0, numbered(0, read, read+10)...)
 	}
 }
