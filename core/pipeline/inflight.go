@@ -29,7 +29,7 @@ type inflight struct {
 	unresolved int
 	tracked    *list.Element // nil once all rows are resolved
 
-	charge   int64        // bytes of the accumulator still held; the lane's until send, then held's
+	charge   int64        // bytes of the accumulator that the batch was charged; constant once it is sent
 	held     atomic.Int64 // rows whose memory is still in use
 	returned atomic.Int64 // bytes given back row by row
 }
@@ -110,7 +110,8 @@ func (f *inflight) finish(rows []uint32) {
 		bytes += rowCharge(f.batch, int(row))
 	}
 	f.lane.tracker.resolve(f, rows)
-	f.returned.Add(bytes)
+	f.returned.Add(bytes) // before held, so that the last one finds what all others gave back
+	// From here on the batch may be another's: whoever takes held to zero frees it.
 	if f.held.Add(-int64(len(rows))) > 0 {
 		f.lane.pipeline.producer.Adjust(-bytes)
 	} else {

@@ -50,7 +50,8 @@ func newLane(number int, p *Pipeline) *lane {
 }
 
 // NewBatch implements record.Lane. What it reserves is an estimate of the whole
-// cost of delivery, so that a batch once begun never waits for memory again.
+// cost of delivery, so that a batch once begun never waits for memory again: it
+// could wait for itself.
 func (l *lane) NewBatch(ctx context.Context, size int) (*record.Batch, error) {
 	if size > l.pipeline.config.MaxBlock {
 		return nil, fmt.Errorf("pipeline %s: a block of %d bytes was asked for, %d is the most", l.pipeline.config.Name, size, l.pipeline.config.MaxBlock)

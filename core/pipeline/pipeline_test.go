@@ -538,6 +538,31 @@ func TestASoftStopAwaitsTheReportsOfFireAndForget(t *testing.T) {
 	}
 }
 
+// A report may be quicker than the word that its record was taken; the batch is
+// another's by then.
+func TestRecordsMayBeAcceptedAfterTheyAreDelivered(t *testing.T) {
+	f := newFeed(t, 10, slices.Repeat([]int{10}, 50), slices.Repeat([]int{100}, 20))
+	var late sync.WaitGroup
+	producer := &fakeProducer{deliver: func(_ context.Context, s sent) error {
+		s.to.Delivered(s.rows)
+		late.Go(func() { s.to.Accepted(s.rows) })
+		return nil
+	}}
+	p := newTestPipeline(QuarantineRecord, f, producer, &store{})
+	if err := p.Run(t.Context(), t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	late.Wait()
+	for lane, s := range f.streams {
+		if s.position() != f.records(lane) {
+			t.Errorf("lane %d is at %d of %d", lane, s.position(), f.records(lane))
+		}
+	}
+	if producer.used.Load() != 0 || p.InFlight() != 0 {
+		t.Errorf("%d bytes charged, %d records in flight", producer.used.Load(), p.InFlight())
+	}
+}
+
 // The position has passed what is lost here: nothing but this line will tell.
 func TestAHardStopTellsWhatFireAndForgetMayHaveLost(t *testing.T) {
 	var log strings.Builder

@@ -67,6 +67,8 @@ func (d *dispatcher) produce(ctx context.Context, c *chunk) {
 	if c.partition.enqueue(c) {
 		d.handOver(ctx, c, rows)
 	}
+	// The reports may have come by now: a resolution takes Accepted after Delivered,
+	// and reports do not look at accepted.
 	if c.client.mode == FireAndForget && !c.accepted {
 		c.accepted = true
 		c.resolution.Accepted(rows)

@@ -65,7 +65,7 @@ func (s *single) deliver(ctx context.Context, part *partition, b *record.Batch, 
 		return int64(at.Offset), at.Error
 	case <-inst.served:
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return 0, ctx.Err() // a broker may have the record all the same: it is read again
 	}
 	// The report may have come with the last events.
 	select {

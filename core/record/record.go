@@ -92,8 +92,8 @@ type Stream interface {
 }
 
 // Resolution is told by the producer what became of the rows of one batch. Each
-// row is Delivered or Refused exactly once; Accepted may come before. Calls come
-// from any goroutine and must not block.
+// row is Delivered or Refused exactly once; Accepted may come before or, where
+// the report is quicker, after. Calls come from any goroutine and must not block.
 type Resolution interface {
 	// Accepted says that the producer has taken rows that nobody waits for
 	// (fire and forget): their position may move, their memory is still in use.
