@@ -168,6 +168,13 @@ func (l *Lane) Batches() int {
 	return l.batches
 }
 
+// Open returns how many batches were made and neither submitted nor discarded yet.
+func (l *Lane) Open() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.open)
+}
+
 // Undelivered returns how many records were submitted and not delivered.
 func (l *Lane) Undelivered() int {
 	l.mu.Lock()
