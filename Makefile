@@ -23,7 +23,7 @@ PLUGIN_MAINS := $(wildcard plugins/interceptors/*/main.go plugins/serializers/*/
 plugin_binary = bin/plugins/barnabas-$(patsubst %s,%,$(word 2,$(subst /, ,$(1))))-$(word 3,$(subst /, ,$(1)))
 PLUGINS      := $(foreach main,$(PLUGIN_MAINS),$(call plugin_binary,$(main)))
 
-.PHONY: build run test check unit end-to-end bench lint package clean help
+.PHONY: build run test check unit end-to-end test-plugin-kills bench lint package clean help
 
 ## build: bin/barnabas and every built-in plugin as bin/plugins/barnabas-<kind>-<name>
 build: bin/barnabas $(PLUGINS)
@@ -73,6 +73,10 @@ unit:
 # Results of these depend on binaries and on the tree, which Go's cache does not see.
 end-to-end: build
 	$(TEST) -count=1 . ./cmd/... ./test/...
+
+## test-plugin-kills: 1,000 kill -9 of random plugins under load, against a real Kafka
+test-plugin-kills: build
+	BARNABAS_REQUIRE_KAFKA=1 BARNABAS_PLUGIN_KILLS=1000 $(GO) test -count=1 -timeout 60m -v -run '^TestPluginsKilledAtRandom$$' ./test/endtoend
 
 ## bench: the benchmarks of docs/benchmarks.md; BENCH="-only NAME" chooses
 bench: build
