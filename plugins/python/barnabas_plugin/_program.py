@@ -62,6 +62,7 @@ class Program:
     - on_topology(topology): before the first batch that needs it, and on changes.
     - on_acknowledgement(acknowledgements): what became of records. Nothing waits
       for it, and what it does not take in time is dropped.
+    - on_acknowledgement_loss(records): how many records it will not hear of.
     - metrics(): returns Counters and Gauges, which the agent shows on its /metrics
       page. It is asked once, after configuration; they are read at any time from then on.
     - close(): after the last batch. It has a second when the agent has died.
@@ -214,6 +215,8 @@ class Server:
             Acknowledgement(r.topic, r.partition, r.first_offset, r.count, r.error) for r in message.ranges
         ]
         with self._turn_of_plugin():
+            if message.dropped and hasattr(self._plugin, "on_acknowledgement_loss"):
+                self._plugin.on_acknowledgement_loss(message.dropped)
             if ranges and hasattr(self._plugin, "on_acknowledgement"):
                 self._plugin.on_acknowledgement(ranges)
 

@@ -4,6 +4,7 @@ import unittest
 
 from barnabas_plugin import (
     PARTITION_ANY,
+    Acknowledgement,
     Columns,
     ColumnSet,
     Counter,
@@ -304,6 +305,21 @@ class StageTest(unittest.TestCase):
         server.close()
         server.close()
         self.assertEqual(calls, ["configure", "configure", ("topology", 3, [0, 2], None), "close"])
+
+    def test_acknowledgements(self):
+        told = []
+        members = {
+            "on_acknowledgement": lambda self, ranges: told.append(ranges),
+            "on_acknowledgement_loss": lambda self, records: told.append(records),
+        }
+        program = Program(ProgramKind.INTERCEPTOR, "t", "1", interceptor(lambda b: None, **members))
+        self.assertTrue(program.describe().wants_acknowledgements)
+        server = Server(program)
+        server.configure(pb.ConfigureRequest())
+        server.acknowledge(pb.Acknowledgements())
+        one = pb.Acknowledgement(topic="t", partition=1, first_offset=7, count=2, error="")
+        server.acknowledge(pb.Acknowledgements(ranges=[one], dropped=3))
+        self.assertEqual(told, [3, [Acknowledgement("t", 1, 7, 2, "")]])
 
     def test_an_exception_of_the_plugin_ends_the_lane_with_its_reason(self):
         with self.assertRaises(ZeroDivisionError):
