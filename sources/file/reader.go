@@ -15,6 +15,8 @@ const (
 	firstAverage = 200
 	// minRoom is the least room in a batch that is worth a read.
 	minRoom = 512
+	// holeBlock is the usual size of a filesystem's blocks, between which holes lie.
+	holeBlock = 4096
 )
 
 // outcome is how one turn of a file ended.
@@ -93,6 +95,32 @@ func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error
 	default:
 		return drained, nil
 	}
+}
+
+// skipHole moves the cursor of a file that begins with a hole behind it, and returns
+// the bytes skipped: a writer without append goes on at its old offset after a
+// truncation, and what stands before that was never written. Only the file's
+// tailer calls it.
+func (f *file) skipHole() (skipped int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cursor > 0 || f.truncated || f.closed {
+		return 0, nil
+	}
+	data, err := unix.Seek(f.fd, 0, unix.SEEK_DATA)
+	if err != nil || data <= 0 || data >= f.limit {
+		return 0, nil // an empty file, all hole, or a filesystem that doesn't know
+	}
+	var block [holeBlock]byte // holes end where a block begins, not where the writer went on
+	n, err := pread(f.fd, block[:], data)
+	if err != nil {
+		return 0, err
+	}
+	data += int64(n - len(bytes.TrimLeft(block[:n], "\x00")))
+	f.cursor, f.scanned = data, data
+	f.tail = make([]byte, min(guardSize, data)) // as a hole reads
+	f.size = max(f.size, data)
+	return data, nil
 }
 
 // room is how much of the batch's block a fill may use: not more than its rows

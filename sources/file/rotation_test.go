@@ -121,6 +121,33 @@ func TestFileRewrittenAgainAndAgain(t *testing.T) {
 	}
 }
 
+// TestHoleOfAWriterThatKeepsItsOffset: a writer without append goes on at its old
+// offset after a truncation, and nothing was ever written before that.
+func TestHoleOfAWriterThatKeepsItsOffset(t *testing.T) {
+	r := newRig(t, "*.log")
+	w, err := os.Create(r.path("a.log"))
+	r.must(err)
+	defer w.Close()
+	write := func(line string) {
+		_, err := w.WriteString(line + "\n")
+		r.must(err)
+	}
+	first := strings.Repeat("x", 300_000)
+	write(first)
+	r.start()
+	r.expect(first)
+	r.must(w.Truncate(0))
+	write("one")
+	r.expect(first, "one")
+	write("two")
+	r.expect(first, "one", "two")
+	r.commit()
+	r.crash()
+	write("three")
+	r.start()
+	r.expect("three")
+}
+
 // TestTruncationNoticedByTheRead: what is read after it is new content, before the
 // discoverer has looked.
 func TestTruncationNoticedByTheRead(t *testing.T) {

@@ -238,6 +238,14 @@ func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
 	if t.closeReleased(f) {
 		return false
 	}
+	skipped, err := f.skipHole()
+	if err != nil {
+		t.failed(f, err)
+		return false
+	}
+	if skipped > 0 {
+		t.source.log.Info("file begins with a hole: it is read from behind that", "path", f.name(), "bytes_never_written", skipped)
+	}
 	result, err := f.fill(b, t.source.config.MaxLine, t.source.config.Now())
 	if err != nil {
 		t.failed(f, err)
