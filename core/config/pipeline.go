@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/barnabas-agent/barnabas/core/record"
 )
 
 func (d *decoder) pipeline(b block) Pipeline {
@@ -156,7 +158,7 @@ func topicName(v value) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	if s == "." || s == ".." || !regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`).MatchString(s) {
+	if !record.ValidTopic(s) {
 		v.fail("1 to 249 letters, digits, '.', '_' and '-', and not \".\" or \"..\"", "must be the name of a topic, not %s", quote(s))
 		return "", false
 	}

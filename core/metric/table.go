@@ -108,7 +108,7 @@ func (t *Table) registerDelivery() {
 	t.DeliveryErrors = t.counter("delivery_errors_total",
 		"Delivery reports that were errors, by Kafka's code.", "topic", "code")
 	t.DeliverySeconds = t.histogram("delivery_seconds",
-		"Time from reading a record to its delivery report.",
+		"Time from reading records to their delivery report, observed once for records that are reported together.",
 		prometheus.ExponentialBuckets(0.001, 2.5, 15), "pipeline") // 1 ms to 6 min: an outage of minutes is still told apart
 	t.InflightRecords = t.gauge("inflight_records",
 		"Records read and not resolved yet.", "pipeline")
