@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -69,7 +70,8 @@ func orNull(b []byte) string {
 
 // cmdHTTP asks $PORT for a path until the answer has that code, and prints the body.
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
-	arguments(ts, neg, args, "http CODE PATH TIME")
+	arguments(ts, neg, args, "http CODE PATH TIME [regexp]")
+	expression := regexp.MustCompile("(?m)" + strings.Join(args[3:], " "))
 	want := number(ts, args[0])
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	var body, last string
@@ -83,7 +85,9 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 		text, err := io.ReadAll(response.Body)
 		ts.Check(err)
 		body, last = string(text), fmt.Sprintf("%s: %s", response.Status, text)
-		return response.StatusCode == want
-	}, func() string { return fmt.Sprintf("%s to answer %d; the last answer: %s", args[1], want, last) })
+		return response.StatusCode == want && expression.Match(text)
+	}, func() string {
+		return fmt.Sprintf("%s to answer %d %s; the last answer: %s", args[1], want, expression, last)
+	})
 	fmt.Fprintln(ts.Stdout(), strings.TrimSpace(body))
 }

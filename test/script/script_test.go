@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"broker":                        serveBroker,
 		"barnabas-interceptor-moody":    func() { sdk.ServeInterceptor("moody", "0.1.0", func() sdk.Interceptor { return &moody{} }) },
+		"barnabas-interceptor-herald":   func() { sdk.ServeInterceptor("herald", "0.1.0", func() sdk.Interceptor { return &herald{} }) },
 		"barnabas-interceptor-starting": startSlowly,
 	})
 }
