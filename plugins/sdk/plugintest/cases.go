@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"reflect"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/core/wire"
 	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
@@ -229,6 +232,26 @@ func checkAcknowledgements(ctx context.Context, s *subject) error {
 		return fmt.Errorf("after acknowledgements: %w", err)
 	}
 	return nil
+}
+
+// checkMetrics asks for metrics with a batch in flight; a plugin need not have any.
+func checkMetrics(ctx context.Context, s *subject) error {
+	d := s.newDelivery(plainRecords(record.MaxRows))
+	if err := s.send(d, 0, false); err != nil {
+		return err
+	}
+	reply, err := s.client.Metrics(ctx, &wirev1.MetricsRequest{})
+	switch {
+	case status.Code(err) == codes.Unimplemented:
+	case err != nil:
+		return fmt.Errorf("metrics: %w", err)
+	default:
+		if err := wire.CheckMetrics(reply.Metrics); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
+	_, err = s.receive(d)
+	return err
 }
 
 // checkClose ends the lane and closes the plugin, as the agent does when it stops.

@@ -34,6 +34,7 @@ const faultVariable = "PLUGINTEST_FAULT"
 func faults() []struct{ fault, in, report string } {
 	return []struct{ fault, in, report string }{
 		{"nameless", "description", "all three are needed"},
+		{"listens elsewhere", "description", "PLUGIN_UNIX_SOCKET_DIR"},
 		{"fickle description", "description", "asked twice"},
 		{"no schema", "description", "config_schema is empty"},
 		{"refuses its configuration", "configuration", "is refused"},
@@ -64,6 +65,7 @@ func faults() []struct{ fault, in, report string } {
 		{"answers a replay differently", "replay", "differently"},
 		{"loses replies that wait", "slow reader", "rule id"},
 		{"refuses acknowledgements", "acknowledgements", "acknowledge"},
+		{"misnames its metrics", "metrics", "metrics: "},
 		{"fails to close", "close", "close"},
 		{"describes itself otherwise by command", "describe command", "describe prints"},
 		{"does not shut down", "shutdown", "was killed"},
@@ -225,6 +227,13 @@ func (f *faulty) Acknowledge(stream grpc.ClientStreamingServer[wirev1.Acknowledg
 	return f.PluginServer.Acknowledge(stream)
 }
 
+func (f *faulty) Metrics(ctx context.Context, m *wirev1.MetricsRequest) (*wirev1.MetricsReply, error) {
+	if f.fault == "misnames its metrics" {
+		return &wirev1.MetricsReply{Metrics: []*wirev1.Metric{{Name: "Records Seen"}}}, nil
+	}
+	return f.PluginServer.Metrics(ctx, m)
+}
+
 func (f *faulty) Close(ctx context.Context, m *wirev1.Empty) (*wirev1.Empty, error) {
 	if f.fault == "fails to close" {
 		return nil, errors.New("the door is stuck")
@@ -356,6 +365,9 @@ func serveFaulty(fault string) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(5)
 		}
+	}
+	if fault == "listens elsewhere" {
+		os.Setenv("PLUGIN_UNIX_SOCKET_DIR", os.TempDir())
 	}
 	if fault != "outlives the agent" {
 		go func() {

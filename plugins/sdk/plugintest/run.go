@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -163,10 +164,10 @@ func (r *run) ID() string {
 	return strconv.Itoa(r.command.Process.Pid)
 }
 
-// PluginToHost passes addresses on: both ends see the same files.
-func (*run) PluginToHost(network, address string) (string, string, error) {
-	if network != "unix" {
-		return "", "", fmt.Errorf("it listens on %q, want a unix socket in the folder that PLUGIN_UNIX_SOCKET_DIR names", network)
+// PluginToHost takes a unix socket in the folder that was made for it, as the agent does.
+func (r *run) PluginToHost(network, address string) (string, string, error) {
+	if network != "unix" || filepath.Dir(filepath.Clean(address)) != filepath.Clean(r.folder) {
+		return "", "", fmt.Errorf("it listens at %q, want a unix socket in the folder that PLUGIN_UNIX_SOCKET_DIR names", network+" "+address)
 	}
 	return network, address, nil
 }

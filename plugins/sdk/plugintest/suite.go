@@ -83,6 +83,7 @@ func cases(connect connector, config string, o options) []Case {
 	add("slow reader", "Replies wait when the agent does not read; none is lost.", checkSlowReader)
 	add("borrowed memory", "What a batch lends is not used once the batch is answered.", checkBorrowed)
 	add("acknowledgements", "It takes what became of records, and messages that it has no use for.", checkAcknowledgements)
+	add("metrics", "Its metrics are named as the agent shows them, and are told while batches are handled.", checkMetrics)
 	add("close", "At the end of a lane it ends the stream, and Close succeeds.", checkClose)
 	return all
 }
