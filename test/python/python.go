@@ -175,9 +175,14 @@ func Install(t testing.TB, script, to string) string {
 		t.Fatal(err)
 	}
 	file := filepath.Join(to, filepath.Base(script))
-	command := exec.CommandContext(t.Context(), interpreter, "-m", "zipapp", tree, "--python", interpreter, "--output", file)
-	if printed, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", command, err, printed)
+	for _, arguments := range [][]string{
+		{"-m", "compileall", "-q", "-b", tree},
+		{"-m", "zipapp", tree, "--python", interpreter, "--output", file},
+	} {
+		command := exec.CommandContext(t.Context(), interpreter, arguments...)
+		if printed, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", command, err, printed)
+		}
 	}
 	return file
 }

@@ -31,12 +31,13 @@ is started anew and gets the same batch again. `RetryLater` says that something
 the plugin needs is away for now.
 """
 
-from ._batch import PARTITION_ANY, Batch, Header, Kind, Record, Role, Source, each_record
+from ._batch import PARTITION_ANY, Batch, Header, Kind, Role, Source
 from ._columns import Columns, ColumnSet
 from ._config import setting
 from ._errors import ConfigError, ConfigErrors, Mistake, Refusal, RetryLater
 from ._metrics import Counter, Gauge
 from ._program import Acknowledgement, Program
+from ._record import Record, each_record
 from ._serve import serve_interceptor, serve_partitioner, serve_serializer
 from ._topology import Topology
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import enum
 import time
-import traceback
 from array import array
 from bisect import bisect_right
 from itertools import accumulate
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _object
 from . import plugin_pb2 as pb
 from ._columns import BYTES, NULL, OBJECT, ByteColumn, Columns, ColumnSet, names_of, unpack
-from ._errors import Mistake, Refusal, RetryLater
+from ._errors import Mistake, Refusal
 from ._reply import DROP, FAIL, Edits, Reply
 
 MAX_RECORDS = 4096  # of a batch
@@ -430,50 +429,3 @@ def _integer(number: int, bits: int) -> int:
 def _valid(text: str) -> str:
     """Returns what can be sent as UTF-8: a str may hold lone surrogates."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-class Record:
-    """One record of a batch, as each_record hands it out.
-
-    Its methods are those of Batch for that record, without the index.
-    """
-
-    __slots__ = ("_batch", "_i")
-
-    def __init__(self, batch: Batch, i: int) -> None:
-        self._batch = batch
-        self._i = i
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name not in _OF_RECORDS:
-            raise AttributeError(f"a record has no {name}")
-        method, i = getattr(self._batch, name), self._i
-        return lambda *arguments: method(i, *arguments)
-
-
-_OF_RECORDS = frozenset(
-    "value value_kind key key_kind headers header timestamp topic partition source object payload payload_kind"
-    " payload_object set_value set_object set_key set_headers set_timestamp set_topic set_partition set_payload"
-    " drop fail dropped failure".split()
-)
-
-
-def each_record(batch: Batch, function: Callable[[Record], None]) -> None:
-    """Calls a function for every record of a batch.
-
-    An exception of the function refuses that record, and the others go on: a
-    Refusal with its own code, any other with the code "exception" and the
-    traceback. RetryLater, Mistake and MemoryError are raised on.
-    """
-    for i in range(len(batch)):
-        try:
-            function(Record(batch, i))
-        except (RetryLater, Mistake, MemoryError):
-            raise
-        except Refusal as refusal:
-            batch.fail(i, refusal)
-        except Exception:
-            batch.fail(i, traceback.format_exc()[-_MAX_TRACEBACK:], code="exception")
-
-
-_MAX_TRACEBACK = 4096  # characters; the reason stands at its end
