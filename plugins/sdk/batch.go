@@ -127,7 +127,9 @@ func (b *Batch) Source(i int) Source {
 
 // Object decodes the value of record i, which must be an object. Maps are
 // map[string]any, lists []any, integers int64 (uint64 above its range), other
-// numbers float64. The result is the caller's own.
+// numbers float64. The result is the caller's own. An error has the code
+// "object.kind" where the value is no object, "object.decode" where it is broken;
+// Fail takes it as it is.
 func (b *Batch) Object(i int) (any, error) {
 	return b.object(b.Value(i), b.ValueKind(i))
 }

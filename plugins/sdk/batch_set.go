@@ -17,7 +17,8 @@ func (b *Batch) SetValueNull(i int) {
 
 // SetObject makes the value of record i an object, for a serializer to
 // serialize. Members of maps are encoded in the order of their names, so the
-// same object always has the same bytes.
+// same object always has the same bytes. The object is copied; an error, with the
+// code "object.encode", says that it holds what no object can.
 func (b *Batch) SetObject(i int, object any) error {
 	b.mustWrite(ColumnValue, i)
 	if !b.stage.mayObject {
@@ -43,7 +44,7 @@ func (b *Batch) SetKeyNull(i int) {
 	b.reply.SetKey(i, nil, KindNull)
 }
 
-// SetHeaders replaces all headers of record i by copies.
+// SetHeaders replaces all headers of record i by copies; none removes them all.
 func (b *Batch) SetHeaders(i int, headers []Header) {
 	b.mustWrite(ColumnHeaders, i)
 	b.reply.SetHeaders(i, headers)

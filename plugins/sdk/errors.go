@@ -49,13 +49,16 @@ func (e *retryError) Unwrap() error { return e.err }
 
 // RetryLater says that something the plugin needs is away for now, a schema
 // registry for example. Nothing of the batch is used, and it comes again after
-// a pause that the agent chooses.
+// a pause that the agent chooses, a second at first and 30 at most. The batches
+// behind it wait; the process stays.
 func RetryLater(err error) error { return &retryError{err: err} }
 
-// RetryAfter is RetryLater with a pause of at least the given length.
+// RetryAfter is RetryLater with a pause of its own, which the agent holds between
+// 100 milliseconds and 5 minutes.
 func RetryAfter(err error, pause time.Duration) error { return &retryError{err: err, after: pause} }
 
-// ConfigError says which member of the configuration is wrong.
+// ConfigError says which member of the configuration is wrong; the agent shows it
+// at that member's line.
 type ConfigError struct {
 	Pointer string // JSON pointer, e.g. "/patterns/0"; empty: the configuration as a whole
 	Message string

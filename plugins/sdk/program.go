@@ -30,7 +30,7 @@ func InterceptorProgram(name, version string, new func() Interceptor) *Program {
 	}
 }
 
-// SerializerProgram returns the program of a serializer.
+// SerializerProgram returns the program of a serializer, as InterceptorProgram.
 func SerializerProgram(name, version string, new func() Serializer) *Program {
 	return &Program{
 		name: name, version: version, kind: wirev1.StageKind_STAGE_KIND_SERIALIZER,
@@ -41,7 +41,7 @@ func SerializerProgram(name, version string, new func() Serializer) *Program {
 	}
 }
 
-// PartitionerProgram returns the program of a partitioner.
+// PartitionerProgram returns the program of a partitioner, as InterceptorProgram.
 func PartitionerProgram(name, version string, new func() Partitioner) *Program {
 	return &Program{
 		name: name, version: version, kind: wirev1.StageKind_STAGE_KIND_PARTITIONER,

@@ -24,17 +24,19 @@ import (
 )
 
 // ServeInterceptor is the main of an interceptor: new makes a plugin whose
-// fields hold the defaults, each time a fresh one. It ends the process.
+// fields hold the defaults, each time a fresh one. name is what configurations
+// call the plugin and what follows barnabas-interceptor- in its file's name;
+// version is shown to people. It ends the process.
 func ServeInterceptor(name, version string, new func() Interceptor) {
 	os.Exit(InterceptorProgram(name, version, new).Main(os.Args[1:]))
 }
 
-// ServeSerializer is the main of a serializer.
+// ServeSerializer is the main of a serializer, as ServeInterceptor.
 func ServeSerializer(name, version string, new func() Serializer) {
 	os.Exit(SerializerProgram(name, version, new).Main(os.Args[1:]))
 }
 
-// ServePartitioner is the main of a partitioner.
+// ServePartitioner is the main of a partitioner, as ServeInterceptor.
 func ServePartitioner(name, version string, new func() Partitioner) {
 	os.Exit(PartitionerProgram(name, version, new).Main(os.Args[1:]))
 }
