@@ -56,12 +56,16 @@ func decode(b []byte, depth int) (any, []byte, error) {
 	}
 }
 
+// preallocated bounds the members or elements for which a container gets memory
+// before they are read: what a header announces need not be there, and containers nest.
+const preallocated = 64
+
 func decodeMap(b []byte, depth int) (any, []byte, error) {
 	count, rest, err := ReadMapHeader(b, depth)
 	if err != nil {
 		return nil, b, err
 	}
-	members := make(map[string]any, count)
+	members := make(map[string]any, min(count, preallocated))
 	for range count {
 		var name []byte
 		var value any
@@ -81,11 +85,13 @@ func decodeArray(b []byte, depth int) (any, []byte, error) {
 	if err != nil {
 		return nil, b, err
 	}
-	elements := make([]any, count)
-	for i := range elements {
-		if elements[i], rest, err = decode(rest, depth+1); err != nil {
+	elements := make([]any, 0, min(count, preallocated))
+	for range count {
+		var element any
+		if element, rest, err = decode(rest, depth+1); err != nil {
 			return nil, b, err
 		}
+		elements = append(elements, element)
 	}
 	return elements, rest, nil
 }

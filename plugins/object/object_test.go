@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"runtime"
 	"testing"
 	"time"
 
@@ -67,6 +68,27 @@ func TestDecodeRefusesWhatIsNotOneValue(t *testing.T) {
 	}
 	if _, err := Decode(append(bytes.Repeat([]byte{0x91}, MaxDepth), 0xc0)); err != nil {
 		t.Errorf("nested as deeply as allowed: %v", err)
+	}
+}
+
+// Each container announces as much as the bytes behind it could hold, and holds the next.
+func TestDecodeAllocatesForWhatIsThere(t *testing.T) {
+	const size, depth = 1 << 20, 100
+	for name, header := range map[string][]byte{
+		"arrays": {0xdd, 0, 0x0d, 0, 0},
+		"maps":   {0xdf, 0, 0x06, 0, 0, 0xa1, 'a'},
+	} {
+		in := append(bytes.Repeat(header, depth), bytes.Repeat([]byte{0xc0}, size)...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := Decode(in)
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 128*size {
+			t.Errorf("%s: %d MiB for %d MiB", name, used>>20, len(in)>>20)
+		}
 	}
 }
 
