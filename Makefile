@@ -23,7 +23,7 @@ PLUGIN_MAINS := $(wildcard plugins/interceptors/*/main.go plugins/serializers/*/
 plugin_binary = bin/plugins/barnabas-$(patsubst %s,%,$(word 2,$(subst /, ,$(1))))-$(word 3,$(subst /, ,$(1)))
 PLUGINS      := $(foreach main,$(PLUGIN_MAINS),$(call plugin_binary,$(main)))
 
-.PHONY: build run test check unit end-to-end test-plugin-kills bench lint package clean help
+.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts bench lint package clean help
 
 ## build: bin/barnabas and every built-in plugin as bin/plugins/barnabas-<kind>-<name>
 build: bin/barnabas $(PLUGINS)
@@ -77,6 +77,10 @@ end-to-end: build
 ## test-plugin-kills: 1,000 kill -9 of random plugins under load, against a real Kafka
 test-plugin-kills: build
 	BARNABAS_REQUIRE_KAFKA=1 BARNABAS_PLUGIN_KILLS=1000 $(GO) test -count=1 -timeout 60m -v -run '^TestPluginsKilledAtRandom$$' ./test/endtoend
+
+## test-plugin-restarts: 1,000 restarts of a plugin; no descriptor, goroutine, socket or control group may be left
+test-plugin-restarts:
+	BARNABAS_TEST_RESTARTS=1000 $(GO) test -count=1 -timeout 30m -run 'TestHostile/P15' ./core/pluginhost
 
 ## bench: the benchmarks of docs/benchmarks.md; BENCH="-only NAME" chooses
 bench: build

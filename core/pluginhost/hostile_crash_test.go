@@ -173,6 +173,11 @@ func outOfMemoryInGroup(t *testing.T, f *hostileFixture) {
 		t.Logf("no control group here, RLIMIT_DATA stands in: %v", err)
 	}
 	outOfMemory(t, f)
+	t.Run("by one record", func(t *testing.T) {
+		spec := f.on("v57", "takes memory")
+		spec.MemoryMax, spec.Timeout = 192<<20, 30*time.Second
+		wantBlamed(t, pass(t, f.start(t, spec), 0, numbered(10, 10)...), "v57", codeCrash)
+	})
 }
 
 func outOfMemoryWithLimit(t *testing.T, f *hostileFixture) {

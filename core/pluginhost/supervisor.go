@@ -179,7 +179,8 @@ func (v *supervisor) judge(i *instance) (wait time.Duration) {
 const exitFresh = 70
 
 // innocent reports whether a process ended without a crash of its own: it was
-// killed by somebody else, the kernel or a person, or it asked to begin anew.
+// killed by somebody else, the kernel or a person, or it asked to begin anew. One
+// that used up its memory_max before it had answered anything did crash.
 // A record that makes the kernel kill it is found all the same.
 func (i *instance) innocent() bool {
 	if i.failure.reason != reasonExit {
@@ -189,7 +190,7 @@ func (i *instance) innocent() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	killed := status.Signaled() && status.Signal() == syscall.SIGKILL && !p.killed
+	killed := status.Signaled() && status.Signal() == syscall.SIGKILL && !p.killed && (p.excess == "" || i.answered.Load())
 	return ok && (killed || (status.ExitStatus() == exitFresh && i.answered.Load()))
 }
 
