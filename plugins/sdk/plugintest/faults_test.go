@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -367,7 +368,7 @@ func serveFaulty(fault string) {
 		}
 	}
 	if fault == "listens elsewhere" {
-		os.Setenv("PLUGIN_UNIX_SOCKET_DIR", os.TempDir())
+		os.Setenv("PLUGIN_UNIX_SOCKET_DIR", filepath.Dir(os.Getenv("LOCK")))
 	}
 	if fault != "outlives the agent" {
 		go func() {
