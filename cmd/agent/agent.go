@@ -288,7 +288,7 @@ func (a *agent) openPipeline(c *config.Pipeline) error {
 		return fmt.Errorf("open the quarantine of pipeline %q: %w", c.Name, err)
 	}
 	a.opened("quarantine", kept.Close)
-	l.pipeline = pipeline.New(pipelineConfig(c, lanesFor(c, runtime.GOMAXPROCS(0))), sources, stages, client,
+	l.pipeline = pipeline.New(pipelineConfig(a.config, c, lanesFor(c, runtime.GOMAXPROCS(0))), sources, stages, client,
 		quarantine.NewIntake(kept, c.Name, time.Now), a.metrics, a.log)
 	return nil
 }

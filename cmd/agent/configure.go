@@ -18,6 +18,7 @@ import (
 	"github.com/barnabas-agent/barnabas/core/pipeline"
 	"github.com/barnabas-agent/barnabas/core/pluginhost"
 	"github.com/barnabas-agent/barnabas/core/producer"
+	"github.com/barnabas-agent/barnabas/core/record"
 )
 
 // devDataDir is where `run --dev` keeps all state, in the working directory.
@@ -133,7 +134,7 @@ func allowTopic(p *config.Pipeline) func(string) bool {
 }
 
 // pipelineConfig turns a pipeline block into what core/pipeline takes.
-func pipelineConfig(p *config.Pipeline, lanes int) pipeline.Config {
+func pipelineConfig(c *config.Config, p *config.Pipeline, lanes int) pipeline.Config {
 	block := blockSize
 	for _, s := range p.Sources {
 		if s.File != nil {
@@ -143,6 +144,9 @@ func pipelineConfig(p *config.Pipeline, lanes int) pipeline.Config {
 	return pipeline.Config{
 		Name: p.Name, Topic: p.Topic, Lanes: lanes, MaxBlock: block,
 		OnFailure: pipeline.FailurePolicy(p.OnFailure),
+		// As many as may be in flight: what passes a record that waits doubles at
+		// most what a crash repeats.
+		MaxAhead: max(c.Producer(p.Producer).BufferMemory/pipeline.RecordOverhead, record.MaxRows),
 	}
 }
 

@@ -103,7 +103,7 @@ func TestTopicsAnInterceptorMayChoose(t *testing.T) {
 }
 
 func TestLongestLineFitsABlock(t *testing.T) {
-	c := pipelineConfig(&load(t).Pipelines[0], 3)
+	c := pipelineConfig(load(t), &load(t).Pipelines[0], 3)
 	if c.MaxBlock <= 700<<10 || c.Lanes != 3 || c.Topic != "main" {
 		t.Errorf("%+v", c)
 	}

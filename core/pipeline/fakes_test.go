@@ -222,7 +222,7 @@ func (s *store) count(code string) int {
 }
 
 func newTestPipeline(policy FailurePolicy, f *feed, producer Producer, quarantine Quarantine, stages ...Stage) *Pipeline {
-	return New(Config{Name: "p", Topic: "t", Lanes: len(f.batches), MaxBlock: 1 << 20, OnFailure: policy},
+	return New(Config{Name: "p", Topic: "t", Lanes: len(f.batches), MaxBlock: 1 << 20, OnFailure: policy, MaxAhead: 1 << 20},
 		[]Source{f}, stages, producer, quarantine, metric.New(), slog.New(slog.NewTextHandler(io.Discard, nil)))
 }
 

@@ -10,9 +10,9 @@ import (
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
-// recordOverhead is what one record costs beside its bytes: librdkafka's
+// RecordOverhead is what one record costs beside its bytes: librdkafka's
 // message, the row in the batch, the delivery report (contract: 256 bytes).
-const recordOverhead = 256
+const RecordOverhead = 256
 
 // inflight is one batch between its submission and its last row's resolution.
 // It implements record.Resolution for the producer.
@@ -24,6 +24,7 @@ type inflight struct {
 
 	// owned by the tracker, under its lock
 	since      time.Time
+	ordinal    int64 // rows of the lane that were added before
 	runs       []pendingRun
 	resolved   []uint64 // bit per row
 	unresolved int
@@ -45,7 +46,7 @@ func (f *inflight) runIndex(row int) int {
 
 // rowCharge is what row i gives back when it is delivered: librdkafka's copy and the overhead.
 func rowCharge(b *record.Batch, i int) int64 {
-	return int64(b.Size(i)) + recordOverhead
+	return int64(b.Size(i)) + RecordOverhead
 }
 
 // valueBytes is the size of all values of b.

@@ -58,7 +58,7 @@ func (l *lane) NewBatch(ctx context.Context, size int) (*record.Batch, error) {
 	}
 	l.mu.Lock()
 	rows := min(record.MaxRows, size/l.average+1)
-	estimate := int64(blockSize(size)) + int64(float64(size)*l.growth) + int64(rows)*recordOverhead
+	estimate := int64(blockSize(size)) + int64(float64(size)*l.growth) + int64(rows)*RecordOverhead
 	l.mu.Unlock()
 	if err := l.pipeline.producer.Reserve(ctx, estimate); err != nil {
 		return nil, err
@@ -127,6 +127,9 @@ func (l *lane) head(ctx context.Context, out chan<- *record.Batch) error {
 		b.ID = l.nextID
 		l.passing = append(l.passing, f)
 		l.mu.Unlock()
+		if err := l.tracker.waitTurn(ctx, f, l.pipeline.config.MaxAhead); err != nil {
+			return err
+		}
 		select {
 		case out <- b:
 		case <-ctx.Done():
@@ -201,7 +204,7 @@ func (l *lane) estimate(f *inflight) {
 func (l *lane) settle(f *inflight) {
 	cost := f.cost()
 	if f.read > 0 {
-		now := float64(cost-int64(cap(f.block))-int64(f.batch.Rows())*recordOverhead) / float64(f.read)
+		now := float64(cost-int64(cap(f.block))-int64(f.batch.Rows())*RecordOverhead) / float64(f.read)
 		l.mu.Lock()
 		l.growth = max(1, now, (7*l.growth+now)/8)
 		l.mu.Unlock()

@@ -252,7 +252,7 @@ func TestShortRecordsAreForeseen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if reserved := producer.used.Load(); reserved < 1000*(recordOverhead+10) {
+	if reserved := producer.used.Load(); reserved < 1000*(RecordOverhead+10) {
 		t.Errorf("%d bytes are reserved for 1000 records", reserved)
 	}
 	p.lanes[0].Discard(b)
@@ -625,6 +625,38 @@ func TestAHardStopTellsWhatIsNotAcknowledged(t *testing.T) {
 		if f.streams[0].position() != 30 {
 			t.Errorf("%s: position %d after late reports", name, f.streams[0].position())
 		}
+	}
+}
+
+func TestWhatPassesAWaitingRecordIsBounded(t *testing.T) {
+	const rows = 10
+	f := newFeed(t, 10, slices.Repeat([]int{rows}, 100))
+	var passed atomic.Int64
+	waiting := make(chan sent, 1)
+	producer := &fakeProducer{deliver: func(_ context.Context, s sent) error {
+		if s.batch.ID == 1 {
+			waiting <- s
+			return nil
+		}
+		passed.Add(int64(len(s.rows)))
+		s.to.Delivered(s.rows)
+		return nil
+	}}
+	p := newTestPipeline(QuarantineRecord, f, producer, &store{})
+	p.config.MaxAhead = 20 * rows
+	done := make(chan error, 1)
+	go func() { done <- p.Run(t.Context(), t.Context()) }()
+	eventually(t, "the lane is as far ahead as it may be", func() bool { return passed.Load() == 20*rows })
+	s := <-waiting
+	if f.streams[0].position() != 0 {
+		t.Errorf("position %d, and nothing of the first batch is resolved", f.streams[0].position())
+	}
+	s.to.Delivered(s.rows)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := passed.Load(); got != 99*rows {
+		t.Errorf("%d rows passed in all", got)
 	}
 }
 

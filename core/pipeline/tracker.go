@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"container/list"
+	"context"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type tracker struct {
 	newest  map[record.Stream]*pendingRun // of the streams that have rows in flight
 	batches list.List                     // of *inflight that are not resolved, in the order of submission
 	records int                           // rows in flight
+	added   int64                         // rows that were ever added
+	freed   chan struct{}                 // holds a token when a batch has left batches
 }
 
 // pendingRun is the rows [first, end) of one run, not all of them resolved. The
@@ -35,7 +38,7 @@ type pendingRun struct {
 }
 
 func newTracker() *tracker {
-	return &tracker{newest: make(map[record.Stream]*pendingRun)}
+	return &tracker{newest: make(map[record.Stream]*pendingRun), freed: make(chan struct{}, 1)}
 }
 
 // add takes the batch's rows in flight. Batches of a lane are added in the
@@ -57,7 +60,33 @@ func (t *tracker) add(f *inflight, now time.Time) {
 	f.unresolved = f.batch.Rows()
 	f.resolved = make([]uint64, (f.unresolved+63)/64)
 	t.records += f.unresolved
+	f.ordinal = t.added
+	t.added += int64(f.unresolved)
 	f.tracked = t.batches.PushBack(f)
+}
+
+// waitTurn waits while more than most rows lie between f and the oldest batch
+// that is not resolved. What passes a row that waits is delivered again after a
+// crash, so it has to be bounded. One goroutine at a time may wait.
+func (t *tracker) waitTurn(ctx context.Context, f *inflight, most int64) error {
+	for t.ahead(f) > most {
+		select {
+		case <-t.freed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// ahead returns how many rows f is ahead of the oldest batch that is not resolved.
+func (t *tracker) ahead(f *inflight) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if front := t.batches.Front(); front != nil {
+		return f.ordinal - front.Value.(*inflight).ordinal
+	}
+	return 0
 }
 
 // resolve marks rows and moves the positions that this frees. Rows that are
@@ -87,6 +116,10 @@ func (t *tracker) resolve(f *inflight, rows []uint32) {
 	if f.unresolved == 0 && f.tracked != nil {
 		t.batches.Remove(f.tracked)
 		f.tracked = nil
+		select {
+		case t.freed <- struct{}{}:
+		default:
+		}
 	}
 }
 
