@@ -115,8 +115,7 @@ func checkSlowReader(ctx context.Context, s *subject) error {
 	for _, d := range all {
 		if _, err := s.receive(d); err != nil {
 			s.cancelLane()
-			<-sent
-			return fmt.Errorf("%d batches, whose replies were not read for %v: %w", slowBatches, slowPause, err)
+			return fmt.Errorf("%d batches, whose replies were not read for %v: %w", slowBatches, slowPause, errors.Join(err, <-sent))
 		}
 	}
 	return <-sent

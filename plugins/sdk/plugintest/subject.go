@@ -230,8 +230,11 @@ func (s *subject) finish(ctx context.Context) error {
 	if err := s.lane.CloseSend(); err != nil {
 		return fmt.Errorf("end the lane: %w", err)
 	}
-	if err := s.lane.RecvMsg(&s.frame); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("end of the lane: got %v, want the end of the stream", err)
+	switch err := s.lane.RecvMsg(&s.frame); {
+	case err == nil:
+		return errors.New("end of the lane: a reply came that no batch asked for")
+	case !errors.Is(err, io.EOF):
+		return fmt.Errorf("end of the lane, where its stream should end: %w", err)
 	}
 	if _, err := s.client.Close(ctx, &wirev1.Empty{}); err != nil {
 		return fmt.Errorf("close: %w", err)
