@@ -292,3 +292,19 @@ func TestPausesDoubleUpToTheirMost(t *testing.T) {
 		}
 	}
 }
+
+// Whoever kills processes, also while they start, is no fault of the plugin.
+func TestKilledProcessesDoNotOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	plugin := f.script(t, "barnabas-interceptor-trial")
+	s := f.start(t, at(f.spec(Interceptor, "trial", trial{Suffix: "!"}), plugin))
+	f.replace(t, plugin, "#!/bin/sh\n[ \"$1\" = describe ] && exec "+filepath.Join(f.dir, "barnabas-interceptor-trial")+" describe\nkill -9 $$\n")
+	killAll(t, s)
+	eventually(t, time.Minute, func() bool { return strings.Count(f.logs.String(), "does not start") > crashLimit })
+	if strings.Contains(f.logs.String(), "breaks again and again") {
+		t.Error("the breaker is open")
+	}
+	f.replace(t, plugin, f.runs("barnabas-interceptor-trial"))
+	wantNumbered(t, live(passWithin(t, 2*time.Minute, s, 0, numbered(3, 10)...)), 30, "!")
+}

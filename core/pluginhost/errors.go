@@ -51,6 +51,8 @@ type Error struct {
 	Config  []ConfigError
 	Output  string // the last lines that the process printed, if it ran
 	Err     error  // the cause, if there is one
+
+	killed bool // somebody else killed the process while it started
 }
 
 // Error returns what is wrong and what to do, on one line unless the process printed something.

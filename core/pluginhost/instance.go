@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -115,8 +116,14 @@ func (h *Host) launch(ctx context.Context, spec *Spec, exe *executable, logger *
 		err = ctx.Err()
 	}
 	if err != nil {
+		killed := i.killedByOthers(ctx)
 		i.discard()
-		return nil, i.explain(err)
+		err = i.explain(err)
+		var failed *Error
+		if errors.As(err, &failed) {
+			failed.killed = killed
+		}
+		return nil, err
 	}
 	return i, nil
 }
@@ -188,6 +195,7 @@ func (i *instance) configure(ctx context.Context, h *Host, spec *Spec, validateO
 	})
 	if err != nil {
 		failed := i.exe.errorf(Failed, "report it to the plugin's author", "it broke while it was configured").because(err)
+		failed.killed = i.killedByOthers(ctx)
 		failed.Output = i.output.last(outputShown)
 		return failed
 	}
@@ -238,9 +246,9 @@ const configHint = "`barnabas plugin describe` shows the configuration that it t
 const maxConfigErrors = 64
 
 // configRefused makes an error of what the plugin says against its configuration.
-func configRefused(exe *executable, errors []*wirev1.ConfigError) *Error {
+func configRefused(exe *executable, said []*wirev1.ConfigError) *Error {
 	failed := exe.errorf(ConfigRefused, configHint, "its configuration does not fit")
-	for _, e := range errors[:min(len(errors), maxConfigErrors)] {
+	for _, e := range said[:min(len(said), maxConfigErrors)] {
 		failed.Config = append(failed.Config, ConfigError{Pointer: sanitize(e.Pointer, 256), Message: sanitize(e.Message, 1024)})
 	}
 	return failed

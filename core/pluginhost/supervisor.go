@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -187,11 +188,31 @@ func (i *instance) innocent() bool {
 		return false
 	}
 	p := i.run.started.Load()
+	return p.killedByOthers() || (i.answered.Load() && p.cmd.ProcessState.ExitCode() == exitFresh)
+}
+
+// killedByOthers reports whether SIGKILL ended the process and the host did not send it; only after exited is closed.
+func (p *process) killedByOthers() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	killed := status.Signaled() && status.Signal() == syscall.SIGKILL && !p.killed && (p.excess == "" || i.answered.Load())
-	return ok && (killed || (status.ExitStatus() == exitFresh && i.answered.Load()))
+	return ok && !p.killed && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// killedByOthers gives a process that did not get ready a moment to turn out as killed.
+func (i *instance) killedByOthers(ctx context.Context) bool {
+	if i.debug != nil || i.run.started.Load() == nil {
+		return false
+	}
+	timer := time.NewTimer(exitGrace)
+	defer timer.Stop()
+	select {
+	case <-i.exited():
+		return i.run.started.Load().killedByOthers()
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 // crashed counts a crash that no record explains, or a start that failed.
@@ -233,7 +254,13 @@ func (v *supervisor) replace(ctx context.Context, wait time.Duration) *instance 
 		v.stage.metrics.restarts(reasonStart).Inc()
 		v.setState(Backoff, err.Error())
 		v.logger.Error("a new process of the plugin does not start; the pipeline waits for it", "error", err)
-		if wait = attachPause; v.stage.spec.Attach == "" {
+		var refused *Error
+		switch {
+		case v.stage.spec.Attach != "":
+			wait = attachPause
+		case errors.As(err, &refused) && refused.killed:
+			wait = v.restarts.next()
+		default:
 			wait = v.crashed()
 		}
 	}
