@@ -9,6 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
 	"github.com/barnabas-agent/barnabas/plugins/sdk/plugintest"
 	pythontest "github.com/barnabas-agent/barnabas/test/python"
 )
@@ -25,6 +30,26 @@ func TestConformance(t *testing.T) {
 			plugin := pythontest.Install(t, filepath.Join(pythontest.Folder(t), "examples", name), t.TempDir())
 			plugintest.RunProcess(t, plugin, config)
 		})
+	}
+}
+
+// TestGeneratedCodeIsOfTheProtocol compares the messages that Python has with
+// those of Go, which are generated from the same file.
+func TestGeneratedCodeIsOfTheProtocol(t *testing.T) {
+	command := exec.CommandContext(t.Context(), pythontest.Require(t), "-B", "-c",
+		"import sys; from barnabas_plugin import plugin_pb2; sys.stdout.buffer.write(plugin_pb2.DESCRIPTOR.serialized_pb)")
+	command.Dir = pythontest.Folder(t)
+	printed, err := command.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := &descriptorpb.FileDescriptorProto{}, protodesc.ToFileDescriptorProto(wirev1.File_plugin_proto)
+	if err := proto.Unmarshal(printed, got); err != nil {
+		t.Fatal(err)
+	}
+	got.Name = want.Name // each language registers it by its own
+	if !proto.Equal(got, want) {
+		t.Error("plugins/python/barnabas_plugin/plugin_pb2.py is not of core/wire/v1/plugin.proto: run plugins/python/generate.sh")
 	}
 }
 

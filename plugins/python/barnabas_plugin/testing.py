@@ -142,7 +142,8 @@ def _change_headers(changes: List[Dict[str, Any]], change: pb.HeaderChange) -> N
     counts = unpack("I", change.headers.counts)
     total = sum(counts)
     names = ByteColumn(change.headers.names, total, 0).all()
-    flat = list(zip(((name or b"").decode("utf-8", "surrogateescape") for name in names), ByteColumn(change.headers.values, total, NULL).all()))
+    values = ByteColumn(change.headers.values, total, NULL).all()
+    flat = [((name or b"").decode("utf-8", "surrogateescape"), value) for name, value in zip(names, values)]
     at = 0
     for row, count in zip(_rows(change.rows, len(changes)), counts):
         changes[row]["headers"] = flat[at : at + count]
