@@ -33,7 +33,7 @@ func (s *starter) limit(memory int64) (limits, error) {
 	}
 	group, err := s.groups.make(memory)
 	if err != nil {
-		return limits{data: uint64(memory)}, nil //nolint:nilerr // the mechanism says why there is no group
+		return limits{data: uint64(memory)}, nil // mechanism says why there is no group
 	}
 	return limits{group: group}, nil
 }
