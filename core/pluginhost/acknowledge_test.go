@@ -101,6 +101,37 @@ func TestAcknowledgementsAreToldAtMostOnce(t *testing.T) {
 	}
 }
 
+func TestTheLastAcknowledgementsAreToldBeforeTheEnd(t *testing.T) {
+	f := newFixture(t)
+	file := filepath.Join(f.dir, "told")
+	s := f.NewStage(f.spec(Interceptor, "curious", &curious{File: file}))
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Delivered("t", 0, 1, 1)
+	if err := s.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "t-0@1+1\n" {
+		t.Errorf("told %q, %v", text, err)
+	}
+}
+
+// A version that wants to know for the first time finds nobody who has collected it.
+func TestReloadRefusesAVersionThatBeginsToWantAcknowledgements(t *testing.T) {
+	f := newFixture(t)
+	plugin := f.script(t, "barnabas-interceptor-counting")
+	s := f.start(t, at(f.spec(Interceptor, "counting", struct{}{}), plugin))
+	f.replace(t, plugin, f.runs("barnabas-interceptor-curious"))
+	pid := s.Status().PID
+	if err := s.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "acknowledgements") {
+		t.Errorf("reloaded: %v", err)
+	}
+	if s.Status().PID != pid || s.Status().State != Ready {
+		t.Errorf("the process that ran does not run on: %+v", s.Status())
+	}
+}
+
 // Nothing waits for a plugin that takes nothing, and it learns how much it missed.
 func TestAcknowledgementsThatAreNotTakenAreDroppedAndCounted(t *testing.T) {
 	f := newFixture(t)

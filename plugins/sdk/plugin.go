@@ -60,7 +60,10 @@ type TopologyObserver interface {
 // Acknowledger is told what became of records, each at most once and in no
 // order that could be relied on. Nothing waits for it, and what it doesn't take
 // in time is dropped. Without ConcurrencyDeclarer it is not called while the
-// plugin handles a batch. The slice may be kept.
+// plugin handles a batch. The slice may be kept. It hears of the pipeline's records
+// that reached the producer, also of those that another stage has changed, and not
+// of those that a stage dropped or refused. Where the stage has several processes,
+// one of them hears of each record.
 type Acknowledger interface {
 	OnAcknowledgement(a []Acknowledgement)
 }
