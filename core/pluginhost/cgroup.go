@@ -90,7 +90,8 @@ func (c *controlGroups) make(memory int64) (*controlGroup, error) {
 	}
 	if where.version == 1 {
 		// The sum with swap can't be set below the memory's limit, so it comes second.
-		writeGroup(g.dirs[0], "memory.memsw.limit_in_bytes", strconv.FormatInt(memory, 10))
+		// Without swap accounting there is no such file.
+		_ = writeGroup(g.dirs[0], "memory.memsw.limit_in_bytes", strconv.FormatInt(memory, 10))
 		if where.pids != "" {
 			// A plugin without a bound on its tasks is still held to its memory.
 			_ = g.add(filepath.Join(where.pids, name), map[string]string{"pids.max": strconv.Itoa(mostTasks)}, "pids.max")
@@ -186,7 +187,7 @@ func killGroup(dir string) {
 	}
 	for line := range strings.Lines(string(text)) {
 		if pid, err := strconv.Atoi(strings.TrimSpace(line)); err == nil && pid > 1 {
-			unix.Kill(pid, unix.SIGKILL)
+			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
 		}
 	}
 }

@@ -47,7 +47,7 @@ func sendsGarbage(t *testing.T, f *hostileFixture) {
 		s := f.start(t, f.once("sends garbage"))
 		wantNumbered(t, live(pass(t, s, 0, numbered(10, 10)...)), 100, "")
 		wantRestarts(t, s, 1)
-		if logs := f.logs.String(); strings.ContainsAny(logs, "\xff\x00") {
+		if logs := f.logs.String(); strings.Contains(logs, "\xff") || strings.Contains(logs, "\x00") {
 			t.Error("the garbage reached the log")
 		}
 	})
@@ -57,7 +57,7 @@ func sendsGarbage(t *testing.T, f *hostileFixture) {
 		// Either the text is refused with the reply, or it is made printable in the failure.
 		for _, b := range got {
 			for _, failed := range b.Failures {
-				if strings.ContainsAny(failed.Message, "\x1b\xff") {
+				if strings.Contains(failed.Message, "\x1b") || strings.Contains(failed.Message, "\xff") {
 					t.Errorf("the failure %q is not printable", failed.Message)
 				}
 			}

@@ -152,7 +152,7 @@ func (p *process) wait(started chan<- error) {
 	defer close(p.exited)
 	awaitExit(p.pid())
 	// The zombie still holds the process id, so the group can't be a stranger's.
-	unix.Kill(-p.pid(), unix.SIGKILL)
+	_ = unix.Kill(-p.pid(), unix.SIGKILL) // it may be empty
 	p.excess = p.group.excess()
 	p.mu.Lock()
 	p.reaped = true
@@ -163,8 +163,9 @@ func (p *process) wait(started chan<- error) {
 	p.group.remove()
 	// A grandchild outside the group may hold the pipes open for ever.
 	deadline := time.Now().Add(drainDeadline)
-	p.stdout.SetReadDeadline(deadline)
-	p.stderr.SetReadDeadline(deadline)
+	for _, pipe := range []*os.File{p.stdout, p.stderr} {
+		_ = pipe.SetReadDeadline(deadline) // it may be closed
+	}
 }
 
 // awaitExit returns when the child has ended, and leaves it to be reaped.
@@ -188,7 +189,7 @@ func (p *process) signal(s unix.Signal) {
 		return
 	}
 	p.killed = p.killed || s == unix.SIGKILL
-	unix.Kill(-p.pid(), s)
+	_ = unix.Kill(-p.pid(), s) // it may have ended
 }
 
 // endedByItself waits for the end and reports whether it was not the host's SIGKILL.
