@@ -48,11 +48,12 @@ func TestGeneratedCodeIsOfTheProtocol(t *testing.T) {
 		t.Fatal(err)
 	}
 	got.Name = want.Name // each language registers it by its own
-	file, err := protodesc.NewFile(got, nil)
-	if err != nil {
-		t.Fatal(err)
+	for _, message := range want.MessageType {
+		for _, field := range message.Field {
+			field.JsonName = nil // Python leaves it out where it follows from the name
+		}
 	}
-	if !proto.Equal(protodesc.ToFileDescriptorProto(file), want) {
+	if !proto.Equal(got, want) {
 		t.Error("plugins/python/barnabas_plugin/plugin_pb2.py is not of core/wire/v1/plugin.proto: run plugins/python/generate.sh")
 	}
 }
