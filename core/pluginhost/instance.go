@@ -111,12 +111,13 @@ func (h *Host) launch(ctx context.Context, spec *Spec, exe *executable, logger *
 	}
 	// Whatever go-plugin waits for, it ends with the process.
 	stop := context.AfterFunc(ctx, func() { i.run.signal(unix.SIGKILL) })
+	began := time.Now()
 	err := i.connect()
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		killed := i.killedByOthers(ctx)
+		killed := i.killedByOthers(ctx, time.Since(began) < startTimeout && i.run.handshake() == "")
 		i.discard()
 		err = i.explain(err)
 		var failed *Error
@@ -195,7 +196,7 @@ func (i *instance) configure(ctx context.Context, h *Host, spec *Spec, validateO
 	})
 	if err != nil {
 		failed := i.exe.errorf(Failed, "report it to the plugin's author", "it broke while it was configured").because(err)
-		failed.killed = i.killedByOthers(ctx)
+		failed.killed = i.killedByOthers(ctx, false)
 		failed.Output = i.output.last(outputShown)
 		return failed
 	}

@@ -188,27 +188,30 @@ func (i *instance) innocent() bool {
 		return false
 	}
 	p := i.run.started.Load()
-	return p.killedByOthers() || (i.answered.Load() && p.cmd.ProcessState.ExitCode() == exitFresh)
+	return p.sigkilled(false) || (i.answered.Load() && p.cmd.ProcessState.ExitCode() == exitFresh)
 }
 
-// killedByOthers reports whether SIGKILL ended the process and the host did not send it; only after exited is closed.
-func (p *process) killedByOthers() bool {
+// sigkilled reports whether SIGKILL ended the process, sent by the host as well
+// or only by others; only after exited is closed.
+func (p *process) sigkilled(byHost bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return ok && !p.killed && status.Signaled() && status.Signal() == syscall.SIGKILL
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL && (byHost || !p.killed)
 }
 
-// killedByOthers gives a process that did not get ready a moment to turn out as killed.
-func (i *instance) killedByOthers(ctx context.Context) bool {
-	if i.debug != nil || i.run.started.Load() == nil {
+// killedByOthers gives a process that did not get ready a moment to turn out as
+// killed. early: the host had no reason to kill it, but go-plugin kills what
+// ended before its handshake once more.
+func (i *instance) killedByOthers(ctx context.Context, early bool) bool {
+	if i.debug != nil || i.run.started.Load() == nil || ctx.Err() != nil {
 		return false
 	}
 	timer := time.NewTimer(exitGrace)
 	defer timer.Stop()
 	select {
 	case <-i.exited():
-		return i.run.started.Load().killedByOthers()
+		return i.run.started.Load().sigkilled(early)
 	case <-timer.C:
 	case <-ctx.Done():
 	}
