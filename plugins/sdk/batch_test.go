@@ -148,7 +148,7 @@ func TestEachRecordRefusesAloneAndGoesOn(t *testing.T) {
 			return sdk.Errorf("a.code", "no a")
 		case "b":
 			var none map[string]int
-			none["x"]++
+			none["x"]++ //nolint:staticcheck // it is to panic
 		case "c":
 			r.Drop()
 		default:

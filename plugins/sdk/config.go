@@ -115,7 +115,7 @@ func decodeConfig(plugin any, config string) *ConfigError {
 
 // configErrors takes joined errors apart.
 func configErrors(err error) []*ConfigError {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // taken apart by hand: a joined error has several
 	case nil:
 		return nil
 	case *ConfigError:

@@ -45,7 +45,8 @@ func (p *Program) serveDebug(ctx context.Context, out io.Writer) (err error) {
 		return fmt.Errorf("make a directory for the socket: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	listener, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	var listening net.ListenConfig
+	listener, err := listening.Listen(ctx, "unix", filepath.Join(dir, "socket"))
 	if err != nil {
 		return err
 	}

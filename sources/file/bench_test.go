@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/barnabas-agent/barnabas/core/record"
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/record"
 )
 
 // discardLane gives back one batch for ever, as a lane does whose delivery costs nothing.

@@ -14,10 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/barnabas-agent/barnabas/core/record"
-	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
 
 func TestGlobs(t *testing.T) {

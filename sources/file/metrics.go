@@ -1,8 +1,9 @@
 package file
 
 import (
-	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/barnabas-agent/barnabas/core/metric"
 )
 
 // Reasons of the metric for bytes that were lost unread.

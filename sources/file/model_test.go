@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 	"pgregory.net/rapid"
+
+	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
 
 // TestModel does to real files what programs and logrotate do, in any order with

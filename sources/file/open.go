@@ -64,10 +64,10 @@ type look struct {
 
 func lookOf(stat *unix.Stat_t) look {
 	return look{
-		inode:    inode{device: uint64(stat.Dev), number: stat.Ino},
+		inode:    inode{device: stat.Dev, number: stat.Ino},
 		size:     stat.Size,
 		modified: stat.Mtim.Nano(),
-		links:    uint64(stat.Nlink),
+		links:    uint64(stat.Nlink), //nolint:unconvert // narrower on other architectures
 		regular:  stat.Mode&unix.S_IFMT == unix.S_IFREG,
 	}
 }

@@ -142,11 +142,11 @@ func (d *discoverer) vanished(saved *state) {
 func takeCensus(dir string) census {
 	var stat unix.Stat_t
 	entries, err := readDirectory(dir, &stat)
-	l := census{known: true, device: uint64(stat.Dev), names: make(map[inode]string, len(entries))}
+	l := census{known: true, device: stat.Dev, names: make(map[inode]string, len(entries))}
 	for errors.Is(err, fs.ErrNotExist) && dir != "/" {
 		dir = filepath.Dir(dir)
 		if err = unix.Stat(dir, &stat); err == nil {
-			l.device = uint64(stat.Dev)
+			l.device = stat.Dev
 			return l
 		}
 	}

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/barnabas-agent/barnabas/core/record"
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/record"
 )
 
 const (
@@ -55,7 +56,7 @@ func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error
 	if !ok {
 		return replaced, nil
 	}
-	room := f.room(b, &v)
+	room := f.room(b)
 	if int64(room) > v.limit-v.cursor {
 		room = int(v.limit - v.cursor)
 	}
@@ -125,7 +126,7 @@ func (f *file) skipHole() (skipped int64, err error) {
 
 // room is how much of the batch's block a fill may use: not more than its rows
 // will take, so that little is read twice.
-func (f *file) room(b *record.Batch, v *view) int {
+func (f *file) room(b *record.Batch) int {
 	block := b.Value.Blocks[0]
 	free := cap(block) - len(block)
 	rows := record.MaxRows - b.Rows()

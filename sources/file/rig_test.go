@@ -7,9 +7,10 @@ import (
 	"strings"
 	"testing"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/sources/sourcetest"
-	dto "github.com/prometheus/client_model/go"
 )
 
 // rig is a folder, the configuration of a source over it, and what is durable.

@@ -47,9 +47,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
-	"golang.org/x/sync/errgroup"
 )
 
 // StartAt says where files begin that exist at the source's very first start: one

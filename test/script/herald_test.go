@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
+	"log" //nolint:depguard // what plugins print in this way arrives too
 	"log/slog"
 	"os"
 	"path/filepath"

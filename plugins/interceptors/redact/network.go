@@ -32,7 +32,7 @@ func localPart(text []byte, from, at int) int {
 		c := text[begin-1]
 		if c < utf8.RuneSelf {
 			inside := begin < at && isLetter(text[begin]) && begin-1 > from && isLetter(text[begin-2])
-			if !isWord(c) && c != '.' && c != '-' && c != '+' && c != '%' && !(c == '\'' && inside) {
+			if !isWord(c) && c != '.' && c != '-' && c != '+' && c != '%' && (c != '\'' || !inside) {
 				break
 			}
 			begin--

@@ -105,7 +105,7 @@ func appendScalar(dst, b []byte) (out, rest []byte, err error) {
 	if err != nil {
 		return dst, b, err
 	}
-	ok := true
+	var ok bool
 	switch v := value.(type) {
 	case nil:
 		dst = append(dst, "null"...)
