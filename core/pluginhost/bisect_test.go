@@ -212,7 +212,7 @@ func TestBreaker(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	clock := handClock{minute: make(chan time.Time)}
-	f.Host.options.Clock = clock
+	f.options.Clock = clock
 	licence := filepath.Join(f.dir, "licence")
 	s := f.start(t, f.spec(Interceptor, "trial", trial{Suffix: "!", DieUnless: licence}))
 	broken := func() bool { return s.Status().State == Broken }
@@ -235,7 +235,7 @@ func TestBreaker(t *testing.T) {
 func TestBrokenPluginIsTriedAtOnceWhenItsFileChanges(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.Host.options.Clock = handClock{minute: make(chan time.Time)}
+	f.options.Clock = handClock{minute: make(chan time.Time)}
 	plugin := f.script(t, "barnabas-interceptor-trial")
 	s := f.start(t, at(f.spec(Interceptor, "trial", trial{Suffix: "!"}), plugin))
 	f.replace(t, plugin, "#!/bin/sh\nexit 1\n")

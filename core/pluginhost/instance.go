@@ -110,7 +110,7 @@ func (h *Host) launch(ctx context.Context, spec *Spec, exe *executable, logger *
 		logger.Info("memory_max is in force", "bytes", spec.MemoryMax, "by", h.starter.mechanism())
 	}
 	// Whatever go-plugin waits for, it ends with the process.
-	stop := context.AfterFunc(ctx, func() { i.run.signal(unix.SIGKILL) })
+	stop := context.AfterFunc(ctx, func() { i.run.kill() })
 	began := time.Now()
 	err := i.connect()
 	if !stop() && err == nil {
@@ -214,7 +214,7 @@ func (i *instance) configure(ctx context.Context, h *Host, spec *Spec, validateO
 // reads its payload unless it has answered exactly what its configuration reads.
 func (i *instance) restrict(kind Kind, exact bool) {
 	const payloads = wire.ColumnValue | wire.ColumnKey
-	payload := wire.ColumnSet(0)
+	var payload wire.ColumnSet
 	switch kind {
 	case KeySerializer:
 		payload = wire.ColumnKey
@@ -324,7 +324,7 @@ func (i *instance) discard() {
 		i.debug.leave()
 		return
 	}
-	i.run.signal(unix.SIGKILL)
+	i.run.kill()
 	i.end(context.Background())
 }
 
@@ -346,7 +346,7 @@ func (i *instance) end(ctx context.Context) {
 	case <-ctx.Done():
 	case <-watchdog.C:
 	}
-	i.run.signal(unix.SIGKILL)
+	i.run.kill()
 	<-killed
 	if err := i.run.finish(); err != nil {
 		i.logger.Warn("can't remove the plugin's socket directory", "error", err)

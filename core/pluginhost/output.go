@@ -60,7 +60,7 @@ func (o *output) drain(pipe *os.File, from io.Reader, keep bool) {
 			if keep {
 				o.keep(chunk[:n])
 			}
-			lines.Write(chunk[:n])
+			_, _ = lines.Write(chunk[:n]) // it takes everything
 			// The limiter's burst exceeds a chunk and the context never ends, so this only waits.
 			_ = o.bytes.WaitN(context.Background(), n)
 		}

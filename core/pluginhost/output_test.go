@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"os"
@@ -126,7 +127,7 @@ func TestHandshakeLineIsBounded(t *testing.T) {
 		t.Errorf("%d bytes left, %v", len(left), err)
 	}
 	line, _, err = readHandshake(strings.NewReader("1|1|unix|/x|grpc"))
-	if line != "1|1|unix|/x|grpc" || err != io.EOF {
+	if line != "1|1|unix|/x|grpc" || !errors.Is(err, io.EOF) {
 		t.Errorf("%q, %v", line, err)
 	}
 }

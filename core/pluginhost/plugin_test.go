@@ -189,6 +189,7 @@ func (p *trial) OnSend(_ context.Context, b *sdk.Batch) error {
 			waitForEver()
 		case is(p.StopOn) && p.once():
 			syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			waitForEver() // other threads may take the signal, later
 		case is(p.BreakOn) && p.once():
 			return errors.New("I give up")
 		case is(p.RetryOn) && p.once():

@@ -85,7 +85,7 @@ func TestRestartsLeakNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		i.run.signal(syscall.SIGKILL)
+		i.run.kill()
 		i.discard()
 	}
 	for range 5 {

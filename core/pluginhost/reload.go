@@ -73,7 +73,7 @@ func (v *supervisor) takeOver(ctx context.Context, next *instance) error {
 
 // retire ends an instance that another one has replaced, once its lanes have
 // left it. One that breaks before is buried like any other.
-func (v *supervisor) retire(ctx context.Context, old *instance) error {
+func (v *supervisor) retire(ctx context.Context, old *instance) {
 	close(old.retiring)
 	left := make(chan struct{})
 	go func() {
@@ -84,7 +84,7 @@ func (v *supervisor) retire(ctx context.Context, old *instance) error {
 	case <-left:
 		old.shutdown(context.WithoutCancel(ctx))
 		v.logger.Info("the plugin was reloaded", "version", v.stage.describedAs().GetVersion(), "pid", v.snapshot().PID, "old", old.description.Version)
-		return nil
+		return
 	case <-old.exited():
 		old.fail(reasonExit, old.exit(), nil)
 	case <-old.broken:
@@ -92,5 +92,4 @@ func (v *supervisor) retire(ctx context.Context, old *instance) error {
 	old.inter()
 	<-left
 	v.takeVerdict()
-	return nil
 }

@@ -200,7 +200,7 @@ func (f *fixture) reloadUnderLoad(t *testing.T, s *Stage, plugin string) {
 func TestReloadWhileThePluginIsAway(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.Host.options.Clock = handClock{minute: make(chan time.Time)}
+	f.options.Clock = handClock{minute: make(chan time.Time)}
 	plugin := f.script(t, "barnabas-interceptor-trial")
 	s := f.start(t, at(f.spec(Interceptor, "trial", trial{Suffix: "!"}), plugin))
 	if err := os.Remove(plugin); err != nil {

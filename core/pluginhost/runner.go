@@ -171,7 +171,7 @@ func (r *run) Wait(context.Context) error {
 
 // Kill ends the process group.
 func (r *run) Kill(context.Context) error {
-	r.signal(unix.SIGKILL)
+	r.kill()
 	return nil
 }
 
@@ -192,10 +192,10 @@ func (r *run) pid() int {
 	return 0
 }
 
-// signal sends a signal to the process group, if there is one.
-func (r *run) signal(s unix.Signal) {
+// kill ends the process group, if there is one.
+func (r *run) kill() {
 	if p := r.started.Load(); p != nil {
-		p.signal(s)
+		p.signal(unix.SIGKILL)
 	}
 }
 

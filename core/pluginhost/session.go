@@ -134,7 +134,7 @@ func (x *session) hangUp(ctx context.Context, err error) {
 // send encodes and sends frames in order.
 func (x *session) send(ctx context.Context) {
 	// What became of the stream only the receiver learns.
-	defer x.stream.CloseSend()
+	defer func() { _ = x.stream.CloseSend() }()
 	encoder := wire.NewEncoder(rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())))
 	for p := range x.frames {
 		if err := x.sendOne(ctx, encoder, p); err != nil {

@@ -72,7 +72,8 @@ func (v *supervisor) run(ctx context.Context, i *instance) {
 		switch next := v.await(ctx, i); {
 		case next != nil:
 			v.publish(next.to)
-			next.done <- v.retire(ctx, i)
+			v.retire(ctx, i)
+			next.done <- nil
 			i = next.to
 		case !i.isBroken():
 			return
