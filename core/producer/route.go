@@ -40,7 +40,7 @@ type routedTopic struct {
 	first      int // slot of partition 0
 	needsKey   bool
 	invalid    bool   // Kafka allows no topic of that name
-	keyless    uint32 // slot of keyless records, for now
+	keyless    uint32 // slot that keyless records get at this time
 	dealt      int    // keyless records so far
 }
 
@@ -112,7 +112,7 @@ func (to *routing) group() (grouped []uint32, ends []int) {
 	}
 	sum := 0
 	for slot, n := range ends {
-		ends[slot] = sum // for now where they begin
+		ends[slot] = sum // where they begin, until the loop below has moved them
 		sum += n
 	}
 	grouped = make([]uint32, len(to.rows))
