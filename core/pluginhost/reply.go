@@ -169,12 +169,14 @@ func (x *session) windDown(ctx context.Context, why error) error {
 			x.reuse(frame)
 		case <-x.deadline.C:
 			if len(x.replies) > 0 {
+				x.deadline.Reset(slowAfter)
 				continue
 			}
 			if err := x.overdue(); err != nil {
 				return err
 			}
 		case err := <-x.failed:
+			x.discardQueued()
 			return err
 		case <-x.instance.broken:
 			return &retry{reason: "the process broke", now: true}
@@ -183,6 +185,19 @@ func (x *session) windDown(ctx context.Context, why error) error {
 		}
 	}
 	return why
+}
+
+// discardQueued passes over the replies that came before the stream failed, so
+// that the oldest piece that is expected is the one that the failure is about.
+func (x *session) discardQueued() {
+	for len(x.replies) > 0 {
+		frame, ok := <-x.replies
+		if !ok {
+			return
+		}
+		x.pop()
+		x.reuse(frame)
+	}
 }
 
 // oversized ends a session because a piece, or the reply to it, does not fit one frame.

@@ -227,6 +227,7 @@ func (x *session) run(ctx context.Context) error {
 			}
 		case <-x.deadline.C:
 			if len(x.replies) > 0 {
+				x.deadline.Reset(slowAfter)
 				continue // answered in time; its turn is next
 			}
 			if err := x.overdue(); err != nil {
@@ -239,11 +240,29 @@ func (x *session) run(ctx context.Context) error {
 		case <-x.retirement():
 			x.leaving = true
 		case err := <-x.failed:
+			if earlier := x.answerQueued(ctx); earlier != nil {
+				return earlier
+			}
 			return err
 		case <-x.instance.broken:
 			return &retry{reason: "the process broke", now: true}
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// answerQueued applies the replies that came before the stream failed: only
+// then is the oldest piece that is expected the one that the failure is about.
+func (x *session) answerQueued(ctx context.Context) error {
+	for len(x.replies) > 0 {
+		frame, ok := <-x.replies
+		if !ok {
+			return nil
+		}
+		if err := x.answer(ctx, frame, ok); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -16,9 +16,9 @@ import (
 const (
 	firstRestart = 100 * time.Millisecond
 	mostRestart  = 30 * time.Second
-	steadyAfter  = 60 * time.Second       // a process that was ready for so long starts the backoff anew
-	exitGrace    = 500 * time.Millisecond // between a broken connection and the exit that explains it
-	fileInterval = time.Second            // between looks at the file of a plugin that is broken
+	steadyAfter  = 60 * time.Second        // a process that was ready for so long starts the backoff anew
+	exitGrace    = 1500 * time.Millisecond // between a broken connection and the exit that explains it; the SDK takes up to a second for its last answers
+	fileInterval = time.Second             // between looks at the file of a plugin that is broken
 )
 
 // Reasons of a restart, as the metric labels them.
