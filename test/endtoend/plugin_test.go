@@ -282,11 +282,12 @@ func TestPluginsKilledAtRandom(t *testing.T) {
 		}
 		if n == kills/5 {
 			j.waitCount(j.kept(), 120*time.Second)
+			j.waitPluginsUp(4)
 			early = j.footprint()
 		}
 	}
 	j.waitCount(j.kept(), 180*time.Second)
-	j.waitFor("all plugins", 60*time.Second, func() bool { return len(j.plugins()) == 4 })
+	j.waitPluginsUp(4)
 	late = j.footprint()
 	t.Logf("%d kills; after a fifth of them %+v, at the end %+v", kills, early, late)
 	if late.files > early.files+8 || late.goroutines > early.goroutines+20 || late.resident > early.resident+early.resident/4+(8<<20) {
@@ -306,6 +307,25 @@ func TestPluginsKilledAtRandom(t *testing.T) {
 		t.Fatalf("exit code %d", code)
 	}
 	j.check(j.mainExpectation(), 0)
+}
+
+// waitPluginsUp waits until every plugin of the pipeline is ready, so that the
+// agent holds the descriptors and goroutines of all of them.
+func (j *job) waitPluginsUp(plugins int) {
+	j.t.Helper()
+	j.waitFor("all plugins to be up", 60*time.Second, func() bool {
+		s := j.status()
+		if s == nil || len(j.plugins()) != plugins {
+			return false
+		}
+		up := 0
+		for _, stage := range s.Pipelines[0].Stages {
+			if stage.State == "up" {
+				up++
+			}
+		}
+		return up == plugins
+	})
 }
 
 // footprint is what the agent's process holds.
