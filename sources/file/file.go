@@ -295,6 +295,10 @@ func (f *file) checkpoint() (*state, bool) {
 // fails when the bytes before the cursor are no longer those that were read, so
 // that a truncated file's new bytes never vouch for an old position.
 func (f *file) stateLocked(position int64) (*state, error) {
+	l, err := lookAt(f.fd) // before the hashes: what changes from here on has another time
+	if err != nil {
+		return nil, err
+	}
 	s := &state{
 		identity:    f.identity,
 		path:        f.path,
@@ -303,8 +307,8 @@ func (f *file) stateLocked(position int64) (*state, error) {
 		size:        max(f.size, position),
 		headLength:  int(min(headSize, position)),
 		guardLength: int(min(guardSize, position)),
+		modified:    l.modified,
 	}
-	var err error
 	if e := &f.emitted; e.content == f.content && e.head == s.headLength {
 		s.headHash = e.headHash
 	} else if s.headHash, err = hashAt(f.fd, 0, s.headLength); err != nil {

@@ -8,19 +8,33 @@ import (
 )
 
 const (
-	stateVersion = 1
+	stateVersion = 2
 	// maxPath bounds a path in a state: Linux's PATH_MAX.
 	maxPath = 4096
+	// maxField bounds the value of a field that this agent does not know.
+	maxField = 64 << 10
 
 	startedKey = "started"
 	fileKey    = "file/"
 )
 
-// state is the durable position of one file. Its encoding, version 1, is a
+// Tags of a state's fields, which stand behind its fixed part in ascending order,
+// each once, and only where they say something. A tag keeps its meaning for ever.
+const (
+	tagModified = 1 // varint: nanoseconds since the Unix epoch
+
+	// tagRequired is the first tag without which a state can't be understood: an
+	// agent that does not know such a field refuses the state. It passes over lower
+	// ones, and does not keep them: they belong to a position that it moves on.
+	tagRequired = 128
+)
+
+// state is the durable position of one file. Its encoding, version 2, is a
 // version byte, then device, inode, generation kind, generation, delivered
 // position, size, head length, guard length as uvarints, the hashes of head
 // and guard as 8 bytes little-endian each, and the two paths, each behind its
-// length as uvarint.
+// length as uvarint. Fields follow to the end: tag and length as uvarints, and the
+// value. Version 1 has none, and is read.
 type state struct {
 	identity identity
 	path     string // the last name that matched include
@@ -32,12 +46,48 @@ type state struct {
 	headHash    uint64 // xxhash of the first headLength bytes, all before position
 	guardLength int
 	guardHash   uint64 // xxhash of the guardLength bytes before position
+
+	modified int64 // of the file when the hashes were taken, nanoseconds since the Unix epoch; 0: not known
+}
+
+// fields returns what is encoded behind the fixed part, in the order of tags.
+func (s *state) fields() []field {
+	var all []field
+	if s.modified != 0 {
+		all = append(all, field{tagModified, binary.AppendVarint(nil, s.modified)})
+	}
+	return all
+}
+
+// setField takes one field, unless its tag is not known. It is not well when the
+// value is none that fields gives.
+func (s *state) setField(f field) (known, well bool) {
+	switch f.tag {
+	case tagModified:
+		n, size := binary.Varint(f.value)
+		s.modified = n
+		return true, size == len(f.value) && n != 0
+	default:
+		return false, true
+	}
+}
+
+// field is one tagged value of a state.
+type field struct {
+	tag   uint64
+	value []byte
 }
 
 // newerStateError refuses a state that a newer agent wrote.
-type newerStateError struct{ version byte }
+type newerStateError struct {
+	version byte
+	tag     uint64 // not 0: of a field that must be understood
+}
 
 func (e *newerStateError) Error() string {
+	if e.tag != 0 {
+		return fmt.Sprintf("a file position has a field %d that this agent must know and does not: start the agent version that wrote it, or a newer one", e.tag)
+	}
 	return fmt.Sprintf("a file position has version %d, this agent knows %d: start the agent version that wrote it, or a newer one", e.version, stateVersion)
 }
 
@@ -56,6 +106,11 @@ func (s *state) encode() []byte {
 		b = binary.AppendUvarint(b, uint64(len(path)))
 		b = append(b, path...)
 	}
+	for _, f := range s.fields() {
+		b = binary.AppendUvarint(b, f.tag)
+		b = binary.AppendUvarint(b, uint64(len(f.value)))
+		b = append(b, f.value...)
+	}
 	return b
 }
 
@@ -67,7 +122,7 @@ func decodeState(encoded []byte) (*state, error) {
 	if encoded[0] > stateVersion {
 		return nil, &newerStateError{version: encoded[0]}
 	}
-	if encoded[0] != stateVersion {
+	if encoded[0] == 0 {
 		return nil, fmt.Errorf("a file position has the unknown version %d", encoded[0])
 	}
 	d := decoder{rest: encoded[1:]}
@@ -84,10 +139,32 @@ func decodeState(encoded []byte) (*state, error) {
 	s.guardHash = d.fixed()
 	s.path = d.text()
 	s.real = d.text()
+	if encoded[0] > 1 {
+		if err := d.fields(&s); err != nil {
+			return nil, err
+		}
+	}
 	if d.failed || len(d.rest) > 0 {
 		return nil, fmt.Errorf("a file position of %d bytes is malformed", len(encoded))
 	}
 	return &s, nil
+}
+
+// fields takes all that is left.
+func (d *decoder) fields(s *state) error {
+	last := uint64(0)
+	for !d.failed && len(d.rest) > 0 {
+		f := field{tag: d.uvarint(math.MaxUint64), value: d.bytes(maxField)}
+		known, well := s.setField(f)
+		switch {
+		case d.failed || f.tag <= last || !well:
+			d.failed = true
+		case !known && f.tag >= tagRequired:
+			return &newerStateError{version: stateVersion, tag: f.tag}
+		}
+		last = f.tag
+	}
+	return nil
 }
 
 // decoder reads fields one after the other; after a failure all that follow are zero.
@@ -116,13 +193,17 @@ func (d *decoder) fixed() uint64 {
 	return n
 }
 
-func (d *decoder) text() string {
-	n := d.uvarint(maxPath)
+func (d *decoder) text() string { return string(d.bytes(maxPath)) }
+
+// bytes returns a value that stands behind its length; it shares memory with what
+// is decoded.
+func (d *decoder) bytes(most uint64) []byte {
+	n := d.uvarint(most)
 	if d.failed || n > uint64(len(d.rest)) {
 		d.failed = true
-		return ""
+		return nil
 	}
-	text := string(d.rest[:n])
+	b := d.rest[:n]
 	d.rest = d.rest[n:]
-	return text
+	return b
 }

@@ -2,8 +2,11 @@ package file
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -14,6 +17,55 @@ func exampleState() *state {
 		identity: identity{inode: inode{math.MaxUint64, 12345678}, kind: generationBirth, generation: math.MaxUint64},
 		path:     "/var/log/a b/ä.log", real: "/data/ä.log", position: 1 << 50, size: math.MaxInt64,
 		headLength: headSize, headHash: math.MaxUint64, guardLength: guardSize, guardHash: 1,
+		modified: 1_700_000_000_123_456_789,
+	}
+}
+
+// TestStatesOfAllVersionsAreRead holds the agent to what others have written: the
+// files are never changed, each version adds its own.
+func TestStatesOfAllVersionsAreRead(t *testing.T) {
+	first := exampleState()
+	first.modified = 0
+	for version, want := range map[int]*state{1: first, 2: exampleState()} {
+		golden, err := os.ReadFile(fmt.Sprintf("testdata/state-v%d.hex", version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		encoded, err := hex.DecodeString(strings.Join(strings.Fields(string(golden)), ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeState(encoded); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("version %d is read as %+v, %v", version, got, err)
+		}
+	}
+}
+
+func TestFieldsThatAreNotKnown(t *testing.T) {
+	want := exampleState()
+	with := func(fields ...byte) (*state, error) { return decodeState(append(want.encode(), fields...)) }
+	if got, err := with(127, 3, 'n', 'e', 'w'); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("a field that may be passed over gives %+v, %v", got, err)
+	}
+	var newer *newerStateError
+	if _, err := with(0xff, 0x7f, 3, 'n', 'e', 'w'); !errors.As(err, &newer) || !strings.Contains(err.Error(), "start the agent version that wrote it") {
+		t.Errorf("a field that must be understood gives %v", err)
+	}
+	for name, fields := range map[string][]byte{
+		"a tag twice":          {127, 0, 127, 0},
+		"descending tags":      {127, 0, 126, 0},
+		"the tag 0":            {0, 0},
+		"a length beyond all":  {127, 200, 1},
+		"a tag without length": {127},
+	} {
+		if _, err := with(fields...); err == nil || errors.As(err, &newer) {
+			t.Errorf("%s gives %v", name, err)
+		}
+	}
+	for name, value := range map[string][]byte{"no bytes": {}, "a byte too many": {2, 0}, "nothing to say": {0}} {
+		if _, well := new(state).setField(field{tagModified, value}); well {
+			t.Errorf("a modification time of %s is taken", name)
+		}
 	}
 }
 
@@ -28,7 +80,11 @@ func TestStateSurvivesEncoding(t *testing.T) {
 
 func TestDamagedStatesAreRefused(t *testing.T) {
 	good := exampleState().encode()
+	modified := len((&state{modified: exampleState().modified}).encode()) - len((&state{}).encode())
 	for n := range good {
+		if n == len(good)-modified {
+			continue // without its field it is a whole one that knows less
+		}
 		if _, err := decodeState(good[:n]); err == nil {
 			t.Errorf("cut to %d bytes it is taken", n)
 		}
@@ -60,6 +116,8 @@ func FuzzDecodeState(f *testing.F) {
 	f.Add((&state{}).encode())
 	f.Add([]byte{})
 	f.Add([]byte{9})
+	f.Add(append(exampleState().encode(), 127, 1, 'x'))
+	f.Add(append([]byte{1}, (&state{}).encode()[1:]...))
 	f.Fuzz(func(t *testing.T, encoded []byte) {
 		s, err := decodeState(encoded)
 		if err != nil {
