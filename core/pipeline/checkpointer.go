@@ -21,6 +21,14 @@ type PositionStore interface {
 	Commit(ctx context.Context, positions []record.Checkpoint) error
 }
 
+// Committer is a source that acts on what is durable, as one that removes what it
+// has delivered.
+type Committer interface {
+	// Committed says that everything which Checkpoint returned so far is durable. It
+	// is called by the goroutine that calls Checkpoint, and must not wait.
+	Committed()
+}
+
 // Checkpointer commits the positions of sources, in one batch for all of them.
 type Checkpointer struct {
 	store   PositionStore
@@ -91,6 +99,7 @@ func (c *Checkpointer) Flush(ctx context.Context) error {
 		c.pending[one.Key] = one
 	}
 	if len(c.pending) == 0 {
+		c.committed()
 		return nil
 	}
 	batch := make([]record.Checkpoint, 0, len(c.pending))
@@ -103,5 +112,15 @@ func (c *Checkpointer) Flush(ctx context.Context) error {
 	}
 	c.seconds.Observe(time.Since(start).Seconds())
 	clear(c.pending)
+	c.committed()
 	return nil
+}
+
+// committed tells the sources that want to know.
+func (c *Checkpointer) committed() {
+	for _, s := range c.sources {
+		if s, asks := s.(Committer); asks {
+			s.Committed()
+		}
+	}
 }

@@ -110,6 +110,35 @@ func TestPositionsOfAFailedCommitGoWithTheNext(t *testing.T) {
 	}
 }
 
+// removing is a source that notes what was durable when it was told.
+type removing struct {
+	positions
+	store   *memoryStore
+	durable []string
+}
+
+func (r *removing) Committed() { r.durable = append(r.durable, r.store.get("a")) }
+
+func TestASourceIsToldOnlyWhatIsDurable(t *testing.T) {
+	store := &memoryStore{kept: map[string]string{}}
+	source := &removing{store: store}
+	c := newTestCheckpointer(store, slog.New(slog.DiscardHandler), &positions{}, source)
+	source.set("a", "1")
+	store.fail(true)
+	if err := c.Flush(t.Context()); err == nil || len(source.durable) > 0 {
+		t.Fatalf("%v; told %q after a commit that failed", err, source.durable)
+	}
+	store.fail(false)
+	for range 2 { // the second finds nothing new
+		if err := c.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(source.durable) != 2 || source.durable[0] != "1" {
+		t.Errorf("told when the store held %q", source.durable)
+	}
+}
+
 func TestPositionsAreCommittedEverySecondAndTroubleToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
