@@ -56,6 +56,7 @@ type agent struct {
 
 	closers   []func() // what assemble opened, in that order
 	store     *checkpoint.Store
+	window    *pipeline.Window // stops all sources while the store can't keep up
 	server    *admin.Server
 	watch     *devbroker.Watch // nil without --dev
 	producers []*namedProducer
@@ -131,6 +132,7 @@ func (a *agent) openState(context.Context) error {
 		return fmt.Errorf("open positions: %w", err)
 	}
 	a.opened("positions", a.store.Close)
+	a.window = pipeline.NewWindow(pipeline.UnstoredWindow, a.log)
 	return nil
 }
 
@@ -189,7 +191,9 @@ func (a *agent) openPipelines(ctx context.Context) error {
 			sources = append(sources, s)
 		}
 	}
-	a.positions = pipeline.NewCheckpointer(a.store, sources, a.metrics.CheckpointSeconds, a.log)
+	a.positions = pipeline.NewCheckpointer(a.store, sources, a.window, pipeline.CheckpointMetrics{
+		Seconds: a.metrics.CheckpointSeconds, Failures: a.metrics.CheckpointFailures, Unstored: a.metrics.PositionsUnstored,
+	}, a.log)
 	return nil
 }
 
@@ -288,7 +292,9 @@ func (a *agent) openPipeline(c *config.Pipeline) error {
 		return fmt.Errorf("open the quarantine of pipeline %q: %w", c.Name, err)
 	}
 	a.opened("quarantine", kept.Close)
-	l.pipeline = pipeline.New(pipelineConfig(a.config, c, lanesFor(c, runtime.GOMAXPROCS(0))), sources, stages, client,
+	settings := pipelineConfig(a.config, c, lanesFor(c, runtime.GOMAXPROCS(0)))
+	settings.Window = a.window
+	l.pipeline = pipeline.New(settings, sources, stages, client,
 		quarantine.NewIntake(kept, c.Name, time.Now), a.metrics, a.log)
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
@@ -67,9 +68,11 @@ func Open(dir string, log *slog.Logger, now func() time.Time) (*Store, error) {
 		return nil, fmt.Errorf("positions: write %s: %w", s.path(newFile), err)
 	}
 	// Between the renames the previous copy alone is there, and complete.
+	crashpoint.At("checkpoint.open.written")
 	if err := os.Rename(current, previous); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("positions: keep the previous copy: %w", err)
 	}
+	crashpoint.At("checkpoint.open.kept")
 	if err := s.install(); err != nil {
 		return nil, fmt.Errorf("positions: %w", err)
 	}
@@ -172,6 +175,7 @@ func (s *Store) commit(positions []record.Checkpoint) error {
 		}
 	}
 	next := s.sum
+	crashpoint.At("checkpoint.commit")
 	err := s.db.Update(func(tx *bolt.Tx) error {
 		bucket, meta := tx.Bucket([]byte(positionsBucket)), tx.Bucket([]byte(metaBucket))
 		for _, p := range positions {
@@ -190,6 +194,7 @@ func (s *Store) commit(positions []record.Checkpoint) error {
 		s.stale = true
 		return err
 	}
+	crashpoint.At("checkpoint.committed")
 	s.sum, s.marked = next, false
 	return nil
 }
@@ -217,10 +222,12 @@ func (s *Store) rewrite() error {
 	if err != nil {
 		return err
 	}
+	crashpoint.At("checkpoint.rewrite")
 	total, err := writeFile(s.path(newFile), contents{pairs: pairs, lost: s.marked})
 	if err != nil {
 		return err
 	}
+	crashpoint.At("checkpoint.rewrite.written")
 	old := s.db
 	if err := s.install(); err != nil {
 		return err
@@ -238,9 +245,12 @@ func (s *Store) install() error {
 	if err != nil {
 		return err
 	}
+	crashpoint.At("checkpoint.install")
 	err = os.Rename(s.path(newFile), s.path(positionsFile))
 	if err == nil {
+		crashpoint.At("checkpoint.install.renamed")
 		err = syncDir(s.dir)
+		crashpoint.At("checkpoint.install.synced")
 	}
 	if err != nil {
 		db.Close()
@@ -270,9 +280,11 @@ func (s *Store) copyPrevious() error {
 	if _, err := writeFile(s.path(newFile), contents{pairs: pairs, lost: s.marked}); err != nil {
 		return err
 	}
+	crashpoint.At("checkpoint.previous.written")
 	if err := os.Rename(s.path(newFile), s.path(previousFile)); err != nil {
 		return err
 	}
+	crashpoint.At("checkpoint.previous.renamed")
 	return syncDir(s.dir)
 }
 
@@ -316,10 +328,15 @@ func openDatabase(path string) (*bolt.DB, error) {
 	return db, nil
 }
 
-// writeFile writes a complete, durable positions file in place of what path names.
-func writeFile(path string, c contents) (sum, error) {
-	var total sum
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+// writeFile writes a complete, durable positions file in place of what path
+// names. After an error it leaves nothing there, which a full disk needs for others.
+func writeFile(path string, c contents) (total sum, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeIfThere(path))
+		}
+	}()
+	if err := removeIfThere(path); err != nil {
 		return total, err
 	}
 	db, err := openDatabase(path)
@@ -346,6 +363,13 @@ func writeFile(path string, c contents) (sum, error) {
 		return total, err
 	}
 	return total, syncFile(path)
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func writeMeta(tx *bolt.Tx, total sum, lost bool) error {

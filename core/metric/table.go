@@ -46,6 +46,8 @@ type Table struct {
 
 	QuarantinedRecords *prometheus.CounterVec // pipeline, reason
 	CheckpointSeconds  prometheus.Histogram
+	CheckpointFailures prometheus.Counter
+	PositionsUnstored  prometheus.Gauge // seconds
 
 	Plugins *PluginMetrics // what plugins count by themselves
 
@@ -123,7 +125,15 @@ func (t *Table) registerDelivery() {
 		Help:    "Time to make the positions durable.",
 		Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 12), // 0.5 ms to 12 s: one fsync of a fast and of a struggling disk
 	})
-	t.registry.MustRegister(t.CheckpointSeconds)
+	t.CheckpointFailures = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: namespace, Name: "checkpoint_failures_total",
+		Help: "Times that positions could not be made durable.",
+	})
+	t.PositionsUnstored = prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "positions_unstored_seconds",
+		Help: "Age of the oldest delivered position that is not durable yet; 0 when there is none. Above ten, nothing more is read.",
+	})
+	t.registry.MustRegister(t.CheckpointSeconds, t.CheckpointFailures, t.PositionsUnstored)
 }
 
 // Handler serves the table in the exposition format that the scraper asks for.

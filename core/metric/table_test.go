@@ -57,6 +57,8 @@ func TestNamesAndLabelsAreThePublishedOnes(t *testing.T) {
 		"barnabas_buffer_used_bytes":              "GAUGE producer",
 		"barnabas_quarantined_records_total":      "COUNTER pipeline,reason",
 		"barnabas_checkpoint_seconds":             "HISTOGRAM ",
+		"barnabas_checkpoint_failures_total":      "COUNTER ",
+		"barnabas_positions_unstored_seconds":     "GAUGE ",
 	}
 	table := New()
 	touchAll(table)

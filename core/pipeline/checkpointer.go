@@ -2,12 +2,15 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
@@ -33,21 +36,33 @@ type Committer interface {
 type Checkpointer struct {
 	store   PositionStore
 	sources []Source
-	seconds prometheus.Observer
+	window  *Window
+	metrics CheckpointMetrics
 	log     *slog.Logger
 	problem atomic.Pointer[string] // why the last commit failed; nil: it did not
 
 	pending map[string]record.Checkpoint // what a failed commit left; owned by Run, then Flush
 }
 
-// NewCheckpointer makes a checkpointer over all sources of the agent.
-func NewCheckpointer(store PositionStore, sources []Source, seconds prometheus.Observer, log *slog.Logger) *Checkpointer {
-	return &Checkpointer{store: store, sources: sources, seconds: seconds, log: log, pending: make(map[string]record.Checkpoint)}
+// CheckpointMetrics is what a Checkpointer reports.
+type CheckpointMetrics struct {
+	Seconds  prometheus.Observer // of each commit that worked
+	Failures prometheus.Counter  // commits that did not
+	Unstored prometheus.Gauge    // seconds since the oldest position that is not durable was taken
+}
+
+// NewCheckpointer makes a checkpointer over all sources of the agent. It opens
+// and closes the window, which may be nil.
+func NewCheckpointer(store PositionStore, sources []Source, window *Window, metrics CheckpointMetrics, log *slog.Logger) *Checkpointer {
+	return &Checkpointer{store: store, sources: sources, window: window, metrics: metrics, log: log, pending: make(map[string]record.Checkpoint)}
 }
 
 // Run commits once per CheckpointInterval until ctx ends. A commit that fails is
 // logged once and tried again with the next.
 func (c *Checkpointer) Run(ctx context.Context) {
+	var reporting sync.WaitGroup
+	defer reporting.Wait()
+	reporting.Go(func() { c.report(ctx) })
 	tick := time.NewTicker(CheckpointInterval)
 	defer tick.Stop()
 	for {
@@ -64,6 +79,21 @@ func (c *Checkpointer) Run(ctx context.Context) {
 	}
 }
 
+// report keeps the gauge, also while a commit hangs.
+func (c *Checkpointer) report(ctx context.Context) {
+	tick := time.NewTicker(CheckpointInterval)
+	defer tick.Stop()
+	for {
+		age, _ := c.window.state()
+		c.metrics.Unstored.Set(age.Seconds())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // note tells the log of the first failure and of the end of it.
 func (c *Checkpointer) note(err error) {
 	failing := c.problem.Load() != nil
@@ -71,6 +101,7 @@ func (c *Checkpointer) note(err error) {
 	case err != nil:
 		text := err.Error()
 		c.problem.Store(&text)
+		c.metrics.Failures.Inc()
 		if !failing {
 			c.log.Error("positions can't be stored: after a crash, records would be delivered again from the last stored ones", "error", err)
 		}
@@ -80,10 +111,17 @@ func (c *Checkpointer) note(err error) {
 	}
 }
 
-// Problem says why positions can't be stored, "" when they can. Safe for
-// concurrent use.
+// Problem says why positions can't be stored, and whether that keeps sources from
+// reading; "" when they can. Safe for concurrent use.
 func (c *Checkpointer) Problem() string {
-	if text := c.problem.Load(); text != nil {
+	age, held := c.window.state()
+	text := c.problem.Load()
+	switch {
+	case held && text != nil:
+		return fmt.Sprintf("nothing more is read until it works again, which it has not for %s: %s", age.Round(time.Second), *text)
+	case held:
+		return fmt.Sprintf("nothing more is read until the disk answers, which it has not for %s", age.Round(time.Second))
+	case text != nil:
 		return *text
 	}
 	return ""
@@ -107,10 +145,14 @@ func (c *Checkpointer) Flush(ctx context.Context) error {
 		batch = append(batch, one)
 	}
 	start := time.Now()
+	c.window.begin()
+	crashpoint.At("pipeline.positions.collected")
 	if err := c.store.Commit(ctx, batch); err != nil {
 		return err
 	}
-	c.seconds.Observe(time.Since(start).Seconds())
+	crashpoint.At("pipeline.positions.stored")
+	c.window.end()
+	c.metrics.Seconds.Observe(time.Since(start).Seconds())
 	clear(c.pending)
 	c.committed()
 	return nil

@@ -12,8 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
+	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
@@ -83,7 +82,12 @@ func (s *memoryStore) Commit(ctx context.Context, all []record.Checkpoint) error
 }
 
 func newTestCheckpointer(store PositionStore, log *slog.Logger, sources ...Source) *Checkpointer {
-	return NewCheckpointer(store, sources, prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x"}), log)
+	return NewCheckpointer(store, sources, nil, discardedMetrics(), log)
+}
+
+func discardedMetrics() CheckpointMetrics {
+	t := metric.New()
+	return CheckpointMetrics{Seconds: t.CheckpointSeconds, Failures: t.CheckpointFailures, Unstored: t.PositionsUnstored}
 }
 
 func TestPositionsOfAFailedCommitGoWithTheNext(t *testing.T) {

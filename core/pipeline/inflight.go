@@ -7,6 +7,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
@@ -94,8 +95,10 @@ func (f *inflight) Accepted(rows []uint32) {
 
 // Delivered resolves rows that the broker has.
 func (f *inflight) Delivered(rows []uint32) {
+	crashpoint.At("pipeline.delivered")
 	f.lane.delivered(f, rows)
 	f.finish(rows)
+	crashpoint.At("pipeline.resolved")
 }
 
 // Refused hands a row that can't be delivered to the pipeline's policy.

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
@@ -55,6 +56,9 @@ func newLane(number int, p *Pipeline) *lane {
 func (l *lane) NewBatch(ctx context.Context, size int) (*record.Batch, error) {
 	if size > l.pipeline.config.MaxBlock {
 		return nil, fmt.Errorf("pipeline %s: a block of %d bytes was asked for, %d is the most", l.pipeline.config.Name, size, l.pipeline.config.MaxBlock)
+	}
+	if err := l.pipeline.config.Window.wait(ctx); err != nil {
+		return nil, err
 	}
 	l.mu.Lock()
 	rows := min(record.MaxRows, size/l.average+1)
@@ -184,6 +188,7 @@ func (l *lane) send(ctx context.Context, b *record.Batch) error {
 	if err := l.pipeline.refusals.gate.wait(ctx); err != nil {
 		return err
 	}
+	crashpoint.At("pipeline.send")
 	return l.pipeline.producer.Send(ctx, b, live, f)
 }
 

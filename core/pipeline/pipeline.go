@@ -61,7 +61,8 @@ type Config struct {
 	Lanes     int    // ordering domains; at least 1
 	MaxBlock  int    // bytes of the largest block that a source may ask for
 	OnFailure FailurePolicy
-	MaxAhead  int64 // records of a lane that may pass one that is not resolved; at least record.MaxRows
+	MaxAhead  int64   // records of a lane that may pass one that is not resolved; at least record.MaxRows
+	Window    *Window // stops the sources while positions can't be stored; shared with the Checkpointer
 }
 
 // Pipeline is one configured pipeline. Its parts start and end with Run.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
@@ -158,8 +159,10 @@ func rowsOf(failures []record.Failure) []uint32 {
 func (r *refusals) quarantine(ctx context.Context, f *inflight, failures []record.Failure) {
 	pause, held := 100*time.Millisecond, false
 	for {
+		crashpoint.At("pipeline.quarantine")
 		err := r.pipeline.quarantine.Put(ctx, f.batch, failures)
 		if err == nil {
+			crashpoint.At("pipeline.quarantined")
 			break
 		}
 		if ctx.Err() != nil {

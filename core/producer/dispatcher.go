@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 )
 
 const (
@@ -65,7 +67,9 @@ func (d *dispatcher) run(ctx context.Context) {
 func (d *dispatcher) produce(ctx context.Context, c *chunk) {
 	rows := c.rows // the chunk is not ours any more once its last record is handed over
 	if c.partition.enqueue(c) {
+		crashpoint.At("producer.produce")
 		d.handOver(ctx, c, rows)
+		crashpoint.At("producer.produced")
 	}
 	// The reports may have come by now: a resolution takes Accepted after Delivered,
 	// and reports do not look at accepted.

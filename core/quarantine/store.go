@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 )
 
 const (
@@ -119,9 +121,11 @@ func (s *Store) appendLocked(entries []Entry) error {
 	if err := s.flushLocked(); err != nil {
 		return err
 	}
+	crashpoint.At("quarantine.append.written")
 	if err := s.active.Sync(); err != nil {
 		return err
 	}
+	crashpoint.At("quarantine.append.synced")
 	s.synced = true
 	return nil
 }
@@ -162,13 +166,16 @@ func (s *Store) createLocked() error {
 	if err != nil {
 		return err
 	}
+	crashpoint.At("quarantine.segment.created")
 	s.active, s.size, s.synced = file, 0, false
 	rand.Read(s.marker[:]) // never fails, see its documentation
 	s.buffer = appendSegmentHeader(s.buffer[:0], s.marker)
 	if err := s.flushLocked(); err != nil {
 		return err
 	}
-	return syncDir(s.dir)
+	err = syncDir(s.dir)
+	crashpoint.At("quarantine.segment.synced")
+	return err
 }
 
 // Drop marks records as dropped, durably, and removes segments that hold
