@@ -23,12 +23,10 @@ import (
 	"github.com/barnabas-agent/barnabas/core/pluginhost"
 	"github.com/barnabas-agent/barnabas/core/producer"
 	"github.com/barnabas-agent/barnabas/core/quarantine"
-	"github.com/barnabas-agent/barnabas/sources/file"
 )
 
 // What the composition root promises of its parts.
 var (
-	_ pipeline.Source        = (*file.Source)(nil)
 	_ pipeline.Stage         = (*pluginhost.Stage)(nil)
 	_ pipeline.Producer      = (*producer.Client)(nil)
 	_ pipeline.Quarantine    = (*quarantine.Intake)(nil)
@@ -76,7 +74,7 @@ type namedProducer struct {
 // line is a pipeline with what the agent asks of its parts.
 type line struct {
 	config   *config.Pipeline
-	sources  []*file.Source
+	sources  []source
 	stages   []*pluginhost.Stage
 	client   *producer.Client
 	pipeline *pipeline.Pipeline

@@ -137,9 +137,7 @@ func allowTopic(p *config.Pipeline) func(string) bool {
 func pipelineConfig(c *config.Config, p *config.Pipeline, lanes int) pipeline.Config {
 	block := blockSize
 	for _, s := range p.Sources {
-		if s.File != nil {
-			block = max(block, int(s.File.MaxLine)+1)
-		}
+		block = max(block, int(s.MaxRecord())+1)
 	}
 	return pipeline.Config{
 		Name: p.Name, Topic: p.Topic, Lanes: lanes, MaxBlock: block,

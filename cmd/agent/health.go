@@ -43,6 +43,11 @@ func (a *agent) obstacles() []string {
 		if problem := l.pipeline.Problem(); problem != "" {
 			reasons = append(reasons, fmt.Sprintf("pipeline %s: %s", l.config.Name, problem))
 		}
+		for i, s := range l.sources {
+			if problem := s.problem(); problem != "" {
+				reasons = append(reasons, fmt.Sprintf("pipeline %s: source %s: %s", l.config.Name, l.config.Sources[i].Name, problem))
+			}
+		}
 		for _, s := range l.stages {
 			if status := s.Status(); status.State != pluginhost.Ready {
 				reasons = append(reasons, strings.TrimSpace(fmt.Sprintf("pipeline %s: plugin %s is %s %s", l.config.Name, status.Stage, status.State, status.LastError)))
@@ -102,10 +107,7 @@ func (a *agent) pipelineStatus(l *line) admin.Pipeline {
 	p.Totals, p.Rates = a.meter.read(l.config.Name)
 	for i, source := range l.sources {
 		one := admin.Source{Name: l.config.Sources[i].Name, Kind: string(l.config.Sources[i].Kind)}
-		for _, f := range source.Status() {
-			one.LagBytes += f.Lag
-			one.Files = append(one.Files, admin.File{Path: f.Path, Size: f.Size, Read: f.Read, Delivered: f.Delivered, Lag: f.Lag})
-		}
+		source.describe(&one)
 		p.Sources = append(p.Sources, one)
 	}
 	for _, stage := range l.stages {

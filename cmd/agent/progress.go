@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/term"
+
+	"github.com/barnabas-agent/barnabas/core/admin"
 )
 
 // screen is a terminal whose last line is a live one: what is written goes above it.
@@ -101,9 +103,9 @@ func (a *agent) progress() string {
 	var lag int64
 	for _, l := range a.lines {
 		for _, s := range l.sources {
-			for _, f := range s.Status() {
-				lag += f.Lag
-			}
+			var one admin.Source
+			s.describe(&one)
+			lag += one.LagBytes
 		}
 	}
 	line := fmt.Sprintf("%s records/s  %s/s  lag %s  %d unacknowledged  %d delivered",

@@ -1,43 +1,84 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
 
+	"github.com/barnabas-agent/barnabas/core/admin"
 	"github.com/barnabas-agent/barnabas/core/config"
+	"github.com/barnabas-agent/barnabas/core/pipeline"
+	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/sources/file"
 )
 
 // keySeparator parts pipeline, source and the source's own key of a checkpoint.
 const keySeparator = "\x00"
 
+// source is a source of any kind with what the agent asks of it. Its methods
+// may be called while it runs.
+type source interface {
+	pipeline.Source
+	// describe adds to a status what there is to say of this kind of source.
+	describe(to *admin.Source)
+	// problem says why the source takes no records, "" when it does.
+	problem() string
+}
+
+// origin is what sources of all kinds are made with.
+type origin struct {
+	pipeline, name string
+	host           string
+	prefix         string              // of the source's checkpoints
+	saved          []record.Checkpoint // those that are durable
+}
+
 // openSource makes a source with its saved positions.
-func (a *agent) openSource(p *config.Pipeline, s *config.Source) (*file.Source, error) {
-	prefix := p.Name + keySeparator + s.Name + keySeparator
-	saved, err := a.store.Load(prefix)
-	if err != nil {
+func (a *agent) openSource(p *config.Pipeline, s *config.Source) (source, error) {
+	o := origin{pipeline: p.Name, name: s.Name, prefix: p.Name + keySeparator + s.Name + keySeparator}
+	var err error
+	if o.saved, err = a.store.Load(o.prefix); err != nil {
 		return nil, fmt.Errorf("load positions: %w", err)
 	}
-	host, err := os.Hostname()
-	if err != nil {
+	if o.host, err = os.Hostname(); err != nil {
 		return nil, err
 	}
-	f := s.File
+	switch s.Kind {
+	case config.SourceFile:
+		return a.openFile(o, s.File)
+	default:
+		return nil, errors.New("no such kind of source")
+	}
+}
+
+// fileSource is source "file".
+type fileSource struct{ *file.Source }
+
+func (a *agent) openFile(o origin, f *config.FileSource) (source, error) {
 	start := file.Beginning
 	if f.StartAt == config.StartAtEnd {
 		start = file.End
 	}
-	source, err := file.New(file.Config{
-		Pipeline: p.Name, Name: s.Name, Host: host,
+	s, err := file.New(file.Config{
+		Pipeline: o.pipeline, Name: o.name, Host: o.host,
 		Include: f.Include, Exclude: f.Exclude, StartAt: start, MaxLine: int(f.MaxLine),
 		PollInterval: f.PollInterval, FollowSymlinks: f.FollowSymlinks, SymlinkRoots: f.SymlinkRoots, Once: a.flags.once,
-		KeyPrefix: prefix, Saved: saved, Lost: a.store.Lost(),
+		KeyPrefix: o.prefix, Saved: o.saved, Lost: a.store.Lost(),
 		Logger: a.log, Metrics: a.metrics, Now: time.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	a.opened("source "+s.Name, source.Close)
-	return source, nil
+	a.opened("source "+o.name, s.Close)
+	return fileSource{s}, nil
 }
+
+func (s fileSource) describe(to *admin.Source) {
+	for _, f := range s.Status() {
+		to.LagBytes += f.Lag
+		to.Files = append(to.Files, admin.File{Path: f.Path, Size: f.Size, Read: f.Read, Delivered: f.Delivered, Lag: f.Lag})
+	}
+}
+
+func (s fileSource) problem() string { return "" }

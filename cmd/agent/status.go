@@ -147,7 +147,7 @@ func writePipeline(w io.Writer, p *admin.Pipeline) {
 		fmt.Fprintf(w, "  %s\n", printable(p.Detail))
 	}
 	for _, source := range p.Sources {
-		fmt.Fprintf(w, "  source %s\tlag %s\t%s\n", printable(source.Name), bytesText(source.LagBytes), count(len(source.Files), "file"))
+		fmt.Fprintf(w, "  source %s\tlag %s\t%s\n", printable(source.Name), bytesText(source.LagBytes), sourceText(&source))
 		for _, file := range source.Files {
 			fmt.Fprintf(w, "    %s\tlag %s\t%d of %d bytes delivered\n", printable(file.Path), bytesText(file.Lag), file.Delivered, file.Size)
 		}
@@ -161,4 +161,19 @@ func writePipeline(w io.Writer, p *admin.Pipeline) {
 			fmt.Fprintf(w, "    instance %d\t%s\tpid %d, %s\n", n, one.State, one.PID, count(int(one.Restarts), "restart"))
 		}
 	}
+}
+
+// sourceText says what a source has beside its lag.
+func sourceText(s *admin.Source) string {
+	if s.Spool == nil {
+		return count(len(s.Files), "file")
+	}
+	text := fmt.Sprintf("spool %s of %s", bytesText(s.Spool.Used), bytesText(s.Spool.Limit))
+	if s.Listen != "" {
+		text = fmt.Sprintf("%s, %s, %s", printable(s.Listen), count(int(s.Connections), "connection"), text)
+	}
+	if s.Dropped > 0 {
+		text += ", " + count(int(s.Dropped), "record") + " dropped"
+	}
+	return text
 }

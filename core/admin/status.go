@@ -38,6 +38,17 @@ type Source struct {
 	Kind     string `json:"kind"` // "file", "socket", "stdin"
 	LagBytes int64  `json:"lag_bytes"`
 	Files    []File `json:"files,omitempty"`
+	// What follows is of sources that have it.
+	Listen      string `json:"listen,omitempty"`      // the address, with the port that the kernel chose
+	Connections int64  `json:"connections,omitempty"` // open now
+	Dropped     int64  `json:"dropped,omitempty"`     // records, since the start
+	Spool       *Spool `json:"spool,omitempty"`
+}
+
+// Spool is what a source has accepted and not delivered; its figures are bytes on disk.
+type Spool struct {
+	Used  int64 `json:"used_bytes"`
+	Limit int64 `json:"limit_bytes"`
 }
 
 // File is a tracked file; its figures are bytes.

@@ -30,7 +30,10 @@ func unavailable() map[string][]any {
 
 // available says whether this version does what a block or an attribute of
 // this value asks for.
-func available(key string, parsed any) bool {
+func (d *decoder) available(key string, parsed any) bool {
+	if d.options.AllowUnavailable {
+		return true
+	}
 	accepted, listed := unavailable()[key]
 	if !listed {
 		return true

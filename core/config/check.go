@@ -30,8 +30,24 @@ func (d *decoder) check(c *Config) {
 	if len(c.Pipelines) == 0 {
 		d.missingAt(wholeFile(c.Files[0]), `write pipeline "NAME" { … }`, "there is no pipeline")
 	}
+	d.checkInputs(c)
 	for i := range c.Producers {
 		d.checkMemory(&c.Producers[i], c)
+	}
+}
+
+// checkInputs refuses what two sources can't share.
+func (d *decoder) checkInputs(c *Config) {
+	first := map[string]Place{}
+	for i := range c.Pipelines {
+		for _, s := range c.Pipelines[i].Sources {
+			switch {
+			case s.Kind == SourceStdin:
+				d.once(first, "source", string(s.Kind), s.Places.Block())
+			case s.Kind == SourceSocket && s.Socket.Listen.Network != "" && !s.Socket.Listen.anyPort():
+				d.once(first, "source that listens on", s.Socket.Listen.String(), s.Places.At("listen"))
+			}
+		}
 	}
 }
 
@@ -78,9 +94,16 @@ func (d *decoder) checkMemory(p *Producer, c *Config) {
 		}
 		pipelines++
 		for _, s := range c.Pipelines[i].Sources {
-			if s.File.MaxLine+recordOverhead > p.MaxRequestSize {
-				d.errorAt(s.Places.At("max_line"), fmt.Sprintf("max_request_size of producer %s is %s", quote(p.Name), FormatSize(p.MaxRequestSize)),
-					"max_line = %s with %s for key and headers does not fit max_request_size", FormatSize(s.File.MaxLine), FormatSize(recordOverhead))
+			longest := "max_line"
+			switch s.Kind {
+			case SourceStdin: // which has no attribute to lower
+				s.Stdin.MaxLine = max(minLine, min(s.Stdin.MaxLine, p.MaxRequestSize-recordOverhead))
+			case SourceSocket:
+				longest = "max_frame"
+			}
+			if s.MaxRecord()+recordOverhead > p.MaxRequestSize {
+				d.errorAt(s.Places.At(longest), fmt.Sprintf("max_request_size of producer %s is %s", quote(p.Name), FormatSize(p.MaxRequestSize)),
+					"%s = %s with %s for key and headers does not fit max_request_size", longest, FormatSize(s.MaxRecord()), FormatSize(recordOverhead))
 			}
 		}
 	}

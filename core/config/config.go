@@ -183,15 +183,33 @@ const (
 // SourceKind is the label of a source block.
 type SourceKind string
 
-// SourceFile tails files.
-const SourceFile SourceKind = "file"
+// The kinds of sources.
+const (
+	SourceFile   SourceKind = "file"   // tails files
+	SourceSocket SourceKind = "socket" // takes what is sent to a socket
+	SourceStdin  SourceKind = "stdin"  // reads the agent's standard input
+)
 
 // Source is one origin of records.
 type Source struct {
 	Kind   SourceKind
-	Name   string      // unique in its pipeline: the kind, from the second on with a number ("file-2")
-	File   *FileSource // for SourceFile
-	Places Places      `json:"-"` // where it is written
+	Name   string        // unique in its pipeline: the kind, from the second on with a number ("file-2")
+	File   *FileSource   `json:",omitempty"` // for SourceFile
+	Socket *SocketSource `json:",omitempty"` // for SourceSocket
+	Stdin  *StdinSource  `json:",omitempty"` // for SourceStdin
+	Places Places        `json:"-"`          // where it is written
+}
+
+// MaxRecord is the longest record, in bytes, that the source makes.
+func (s *Source) MaxRecord() int64 {
+	switch s.Kind {
+	case SourceSocket:
+		return s.Socket.MaxFrame
+	case SourceStdin:
+		return s.Stdin.MaxLine
+	default:
+		return s.File.MaxLine
+	}
 }
 
 // FileSource tails files. All globs are absolute, in the syntax of doublestar;

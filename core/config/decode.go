@@ -156,7 +156,7 @@ func (d *decoder) attribute(attr *hclsyntax.Attribute, src *source, s schema) {
 			"%s takes no credential", attr.Name)
 		return
 	}
-	if parsed, ok := known.read(v); ok && !available(s.key+"."+attr.Name, parsed) {
+	if parsed, ok := known.read(v); ok && !d.available(s.key+"."+attr.Name, parsed) {
 		d.errorAt(name, "leave it out", "%s = %s is not available yet", attr.Name, firstLine(attr.Expr.Range().SliceBytes(src.text)))
 	}
 }
@@ -184,7 +184,7 @@ func (d *decoder) nested(b block, s schema, seen map[string]Place) {
 		_, extra := b.label(known.maxLabels)
 		d.errorAt(extra, "", "%s takes %s", b.Type, countLabels(known.maxLabels))
 	}
-	if !available(s.key+"."+b.Type, nil) {
+	if !d.available(s.key+"."+b.Type, nil) {
 		d.errorAt(at, "leave it out", "%s is not available yet", b.Type)
 		return
 	}

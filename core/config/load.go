@@ -29,6 +29,9 @@ type Options struct {
 	// IgnoreSecurity leaves the values in tls and sasl blocks unread, for
 	// development: they may name credentials and files that are not there.
 	IgnoreSecurity bool
+	// AllowUnavailable reads what this version does not do as well, so that its
+	// language can be tested.
+	AllowUnavailable bool
 	// HasGSSAPI says that the linked librdkafka can authenticate by GSSAPI.
 	HasGSSAPI bool
 }

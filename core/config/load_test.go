@@ -81,6 +81,7 @@ func loadArchive(t *testing.T, archive *txtar.Archive) map[string]string {
 		Hostname:                func() (string, error) { return "host.example", nil },
 		AllowMissingCredentials: strings.Contains(comment, "option: AllowMissingCredentials"),
 		IgnoreSecurity:          strings.Contains(comment, "option: IgnoreSecurity"),
+		AllowUnavailable:        strings.Contains(comment, "option: AllowUnavailable"),
 		HasGSSAPI:               strings.Contains(comment, "option: HasGSSAPI"),
 	})
 	var text bytes.Buffer

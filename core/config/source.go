@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,14 +17,18 @@ const minLine = 16
 
 func (d *decoder) addSource(p *Pipeline, b block) {
 	label, place := b.label(0)
+	kinds := map[string]func(name string, b block) Source{
+		string(SourceFile): d.fileSource, string(SourceSocket): d.socketSource, string(SourceStdin): d.stdinSource,
+	}
+	read, known := kinds[label]
 	switch {
 	case len(b.Labels) == 0:
-	case label == string(SourceFile):
-		p.Sources = append(p.Sources, d.fileSource(sourceName(p, label), b))
-	case label != "socket" && label != "stdin":
-		d.errorAt(place, Suggest(label, []string{"file", "socket", "stdin"}), "unknown source %s", quote(label))
-	case !available("pipeline.source."+label, nil):
+	case !known:
+		d.errorAt(place, Suggest(label, slices.Collect(maps.Keys(kinds))), "unknown source %s", quote(label))
+	case !d.available("pipeline.source."+label, nil):
 		d.errorAt(place, "leave it out", "source %q is not available yet", label)
+	default:
+		p.Sources = append(p.Sources, read(sourceName(p, label), b))
 	}
 }
 
