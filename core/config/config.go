@@ -211,33 +211,3 @@ func (s *Source) MaxRecord() int64 {
 		return s.File.MaxLine
 	}
 }
-
-// FileSource tails files. All globs are absolute, in the syntax of doublestar;
-// special characters of the configuration's own folder are escaped.
-type FileSource struct {
-	Include             []string
-	Exclude             []string
-	StartAt             StartAt
-	Format              string // lines, cri, docker
-	Encoding            string // utf-8: bytes pass unchanged
-	MaxLine             int64  // bytes, without the line's end
-	OnLongLine          string // split, truncate, quarantine
-	Compression         string // none, auto
-	PollInterval        time.Duration
-	IgnoreOlder         time.Duration // 0: no file is too old
-	CloseIdle           time.Duration // 0: an idle file stays open
-	MaxOpenFiles        int           // 0: no bound
-	FollowSymlinks      bool
-	SymlinkRoots        []string // absolute folders
-	DeleteAfterDelivery bool
-}
-
-// StartAt says where reading begins in files that exist at the very first
-// start.
-type StartAt string
-
-// The values of start_at.
-const (
-	StartAtBeginning StartAt = "beginning"
-	StartAtEnd       StartAt = "end"
-)
