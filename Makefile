@@ -23,7 +23,7 @@ PLUGIN_MAINS := $(wildcard plugins/interceptors/*/main.go plugins/serializers/*/
 plugin_binary = bin/plugins/barnabas-$(patsubst %s,%,$(word 2,$(subst /, ,$(1))))-$(word 3,$(subst /, ,$(1)))
 PLUGINS      := $(foreach main,$(PLUGIN_MAINS),$(call plugin_binary,$(main)))
 
-.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts bench lint package clean help
+.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts test-power-loss test-seeded-bugs bench lint package clean help
 
 ## build: bin/barnabas and every built-in plugin as bin/plugins/barnabas-<kind>-<name>
 build: bin/barnabas $(PLUGINS)
@@ -81,6 +81,15 @@ test-plugin-kills: build
 ## test-plugin-restarts: 1,000 restarts of a plugin; no descriptor, goroutine, socket or control group may be left
 test-plugin-restarts:
 	BARNABAS_TEST_RESTARTS=1000 $(GO) test -count=1 -timeout 30m -run 'TestHostile/P15' ./core/pluginhost
+
+## test-power-loss: 100 losses of power at each step of the stores, with strace; LOSSES=N changes the number
+LOSSES ?= 100
+test-power-loss:
+	BARNABAS_REQUIRE_STRACE=1 BARNABAS_TEST_LOSSES=$(LOSSES) $(GO) test -count=1 -timeout 60m -v ./test/powerloss
+
+## test-seeded-bugs: builds the tree with one known bug at a time; the tests must find each
+test-seeded-bugs:
+	BARNABAS_REQUIRE_STRACE=1 $(GO) test -count=1 -timeout 30m -v ./test/seeded
 
 ## bench: the benchmarks of docs/benchmarks.md; BENCH="-only NAME" chooses
 bench: build
