@@ -29,6 +29,10 @@ type Table struct {
 	FilesOpen            *prometheus.GaugeVec   // pipeline, source
 	FilesUnreadLostBytes *prometheus.CounterVec // pipeline, reason
 
+	SpoolUsedBytes    *prometheus.GaugeVec     // pipeline, source
+	SpoolWriteSeconds *prometheus.HistogramVec // pipeline, source
+	SpoolDamagedBytes *prometheus.CounterVec   // pipeline, source
+
 	StageRecords       *prometheus.CounterVec   // pipeline, stage, verdict
 	PluginUp           *prometheus.GaugeVec     // pipeline, plugin
 	PluginRestarts     *prometheus.CounterVec   // plugin, reason
@@ -66,6 +70,7 @@ func New() *Table {
 	t := &Table{Plugins: newPluginMetrics(), registry: registry, topics: topicLabels{known: map[string]map[string]struct{}{}}}
 	registry.MustRegister(t.Plugins)
 	t.registerSources()
+	t.registerSpools()
 	t.registerStages()
 	t.registerAcknowledgements()
 	t.registerDelivery()
@@ -83,6 +88,16 @@ func (t *Table) registerSources() {
 		"Files that a source holds open.", "pipeline", "source")
 	t.FilesUnreadLostBytes = t.counter("files_unread_lost_bytes_total",
 		"Bytes that left a file before they could be read, by reason.", "pipeline", "reason")
+}
+
+func (t *Table) registerSpools() {
+	t.SpoolUsedBytes = t.gauge("spool_used_bytes",
+		"Bytes that a source's spool takes on disk.", "pipeline", "source")
+	t.SpoolWriteSeconds = t.histogram("spool_write_seconds",
+		"Time to write a group of records to a source's spool and to sync it.",
+		prometheus.ExponentialBuckets(0.0001, 2.5, 14), "pipeline", "source") // 100 µs to 15 s
+	t.SpoolDamagedBytes = t.counter("spool_damaged_bytes_total",
+		"Bytes of a source's spool that could not be read back.", "pipeline", "source")
 }
 
 func (t *Table) registerStages() {

@@ -89,7 +89,7 @@ func (r *Running) Wait() error {
 // Positions stand in for the durable store.
 type Positions map[string][]byte
 
-// Commit takes what changed in the source.
+// Commit takes what changed in the source, and tells a source that wants to know.
 func (p Positions) Commit(s Source) {
 	for _, c := range s.Checkpoint(nil) {
 		if c.Value == nil {
@@ -97,6 +97,9 @@ func (p Positions) Commit(s Source) {
 		} else {
 			p[c.Key] = c.Value
 		}
+	}
+	if told, ok := s.(interface{ Committed() }); ok {
+		told.Committed()
 	}
 }
 

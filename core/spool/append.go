@@ -1,0 +1,114 @@
+package spool
+
+import (
+	"context"
+	"fmt"
+)
+
+// Append takes entries in their order and returns once they are durable. It
+// waits while the spool is full, or returns ErrFull where DropNewest is set.
+// taken is how many are durable; those behind were not accepted. After another
+// error than ErrFull and ErrTooLarge some of them may be durable nevertheless.
+func (s *Spool) Append(ctx context.Context, entries []Entry) (taken int, err error) {
+	n, end, err := s.take(ctx, entries)
+	if failed := s.await(ctx, end); failed != nil {
+		return 0, failed
+	}
+	return n, err
+}
+
+// Enqueue is Append for senders that nobody answers: it returns once the
+// entries are taken, which is before they are durable. Those of a peer that
+// uses both keep their order.
+func (s *Spool) Enqueue(ctx context.Context, entries []Entry) (taken int, err error) {
+	taken, _, err = s.take(ctx, entries)
+	return taken, err
+}
+
+// take encodes entries for the writer and returns how many, and the place
+// behind the last of them.
+func (s *Spool) take(ctx context.Context, entries []Entry) (taken int, end int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range entries {
+		e := &entries[i]
+		if len(e.Value) > s.config.MaxEntry || len(e.Peer) > MaxPeer {
+			return i, end, fmt.Errorf("%w: %d bytes of %d, from a peer with a name of %d", ErrTooLarge, len(e.Value), s.config.MaxEntry, len(e.Peer))
+		}
+		if err := s.makeRoom(ctx, frameSize(e)); err != nil {
+			return i, end, err
+		}
+		s.pending = appendFrame(s.pending, s.marker, e)
+		s.end += int64(frameSize(e))
+		end = s.end
+		s.wakeWriter()
+	}
+	return len(entries), end, nil
+}
+
+// makeRoom waits until a frame of size bytes may be taken. It is called with mu
+// held, and gives it up while it waits.
+func (s *Spool) makeRoom(ctx context.Context, size int) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		fits := s.usedLocked()+int64(size) <= s.config.MaxSize
+		switch {
+		case s.closed:
+			return ErrClosed
+		case s.config.DropNewest && (!fits || s.failing != ""):
+			s.full = s.full || !fits
+			return ErrFull
+		case fits && (len(s.pending) == 0 || len(s.pending)+size <= s.limits.pending):
+			return nil
+		case !fits:
+			s.full = true
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		s.mu.Lock()
+	}
+}
+
+// await returns once the log is durable up to end.
+func (s *Spool) await(ctx context.Context, end int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.durable < end {
+		if s.finished {
+			return ErrClosed
+		}
+		changed := s.changed
+		s.mu.Unlock()
+		select {
+		case <-changed:
+			s.mu.Lock()
+		case <-ctx.Done():
+			s.mu.Lock()
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// wakeWriter tells the writer that something is pending.
+func (s *Spool) wakeWriter() {
+	select {
+	case s.wake <- true:
+	default:
+	}
+}
+
+// usedLocked is what the log takes: frames that are not freed, on disk or on
+// the way to it, and the headers of their segments.
+func (s *Spool) usedLocked() int64 {
+	if len(s.segments) == 0 {
+		return s.end - s.durable
+	}
+	return s.end - s.segments[0].first + int64(len(s.segments))*segmentHeader
+}
