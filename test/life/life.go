@@ -143,8 +143,9 @@ func heldBy(store *checkpoint.Store) (round int, err error) {
 }
 
 // CheckPositions opens the store in dir as a start of the agent does. It must
-// hold what some round left, none older than acknowledged, and go on from there.
-func CheckPositions(dir string, acknowledged int) error {
+// hold what some round left, none older than acknowledged and at most as many
+// more as may have ended unsaid, and go on from there.
+func CheckPositions(dir string, acknowledged, more int) error {
 	store, err := checkpoint.Open(dir, slog.New(slog.DiscardHandler), time.Now)
 	if err != nil {
 		return fmt.Errorf("the store does not open: %w", err)
@@ -157,7 +158,7 @@ func CheckPositions(dir string, acknowledged int) error {
 	if store.Lost() {
 		return errors.New("the store says that positions are lost")
 	}
-	if round < acknowledged || round > acknowledged+1 {
+	if round < acknowledged || round > acknowledged+more {
 		return fmt.Errorf("the store holds round %d, the last acknowledged one is %d", round, acknowledged)
 	}
 	all, err := store.Load("")
@@ -224,8 +225,8 @@ func highest(dir string) (round int, err error) {
 }
 
 // CheckQuarantine reads the quarantine in dir: it must hold every acknowledged
-// record, whole, and take further ones.
-func CheckQuarantine(dir string, acknowledged int) error {
+// record, whole, and take further ones. How many more it holds does not matter.
+func CheckQuarantine(dir string, acknowledged, _ int) error {
 	found := map[int]bool{}
 	for entry, err := range quarantine.NewReader(quarantine.Dir(dir, "life")).All(0) {
 		var damage *quarantine.Damage

@@ -66,7 +66,7 @@ func losses(t *testing.T) int {
 
 // survive plays losses of power at every step of a recording, and lets check
 // judge each.
-func survive(t *testing.T, r *Recording, check func(dir string, acknowledged int) error) {
+func survive(t *testing.T, r *Recording, check func(dir string, acknowledged, more int) error) {
 	t.Helper()
 	work, played, steps := memory(t), 0, 0
 	err := r.Each(func(m *Moment) error {
@@ -80,7 +80,7 @@ func survive(t *testing.T, r *Recording, check func(dir string, acknowledged int
 			if err := m.Lose(rand.New(rand.NewPCG(uint64(seed), uint64(m.Step))), dir); err != nil {
 				return err
 			}
-			if err := check(dir, life.Acknowledged(m.Said)); err != nil {
+			if err := check(dir, life.Acknowledged(m.Said), 1); err != nil {
 				return fmt.Errorf("seed %d: %w", seed, err)
 			}
 			if err := os.RemoveAll(dir); err != nil {
@@ -105,7 +105,9 @@ func TestPositionsSurviveTheLossOfPowerAtEveryStep(t *testing.T) {
 	t.Run("from nothing", func(t *testing.T) { t.Parallel(); survive(t, first, life.CheckPositions) })
 	t.Run("from a store", func(t *testing.T) {
 		t.Parallel()
-		survive(t, second, func(dir string, acknowledged int) error { return life.CheckPositions(dir, max(40, acknowledged)) })
+		survive(t, second, func(dir string, acknowledged, more int) error {
+			return life.CheckPositions(dir, max(40, acknowledged), more)
+		})
 	})
 }
 
