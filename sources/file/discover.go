@@ -350,7 +350,7 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, e
 	} else if err := f.loadTail(); err != nil {
 		return nil, err
 	}
-	d.adopted(saved, id, verdict, c.path)
+	d.adopted(saved, found, verdict, c.path)
 	return f, nil
 }
 
@@ -371,23 +371,29 @@ func (d *discoverer) savedOf(id identity) *state {
 
 // adopted takes the consequences of a decision for the saved states of the inode:
 // the files they belong to are gone, or are tracked from now on.
-func (d *discoverer) adopted(saved *state, id identity, verdict decision, path string) {
-	for _, s := range d.orphans[id.inode] {
-		if s.identity != id {
+func (d *discoverer) adopted(saved *state, found evidence, verdict decision, path string) {
+	for _, s := range d.orphans[found.identity.inode] {
+		if s.identity != found.identity {
 			d.vanished(s)
 		}
 	}
-	delete(d.orphans, id.inode)
+	delete(d.orphans, found.identity.inode)
+	lost := int64(0)
 	switch {
-	case verdict.resumed || saved == nil:
-		d.source.log.Info("file is followed", "path", path, "position", verdict.position, "reason", verdict.reason)
-	default:
-		lost := int64(0)
-		if saved.identity == id {
-			lost = saved.size - saved.position
-			d.source.metrics.lost(lostTruncated, lost)
-		}
+	case saved == nil || saved.identity != found.identity:
+	case !verdict.resumed:
+		lost = saved.size - saved.position
+	default: // cut behind the position
+		lost = max(0, saved.size-found.size)
+	}
+	d.source.metrics.lost(lostTruncated, lost)
+	switch {
+	case !verdict.resumed && saved != nil:
 		d.source.log.Warn("file is read from its beginning", "path", path, "reason", verdict.reason, "bytes_lost_unread", lost)
+	case lost > 0:
+		d.source.log.Warn("file is followed, it was truncated", "path", path, "position", verdict.position, "bytes_lost_unread", lost)
+	default:
+		d.source.log.Info("file is followed", "path", path, "position", verdict.position, "reason", verdict.reason)
 	}
 }
 

@@ -46,6 +46,7 @@ type file struct {
 	finished bool         // once: read to its limit; owned by the tailer
 	reads    backoff      // of reading; owned by the tailer
 	rewrites backoff      // spaces what is said of them; owned by the tailer
+	ahead    []byte       // while a line is open, up to guardSize bytes before scanned; owned by the tailer
 	noticed  bool         // in the inbox; guarded by the inbox
 	emitted  checkpointed // owned by Checkpoint
 	seen     look         // the last look; owned by the discoverer
@@ -60,6 +61,7 @@ type file struct {
 	scanned   int64    // no "\n" stands between cursor and here; written by the tailer
 	tail      []byte   // up to guardSize bytes before cursor, as they were read
 	size      int64    // the largest known of this content
+	vouched   int64    // size when a read last found that the content was still the same
 	limit     int64    // read no further
 	lost      int64    // bytes that left the file unread before the tailer saw that it was truncated
 	truncated bool     // seen by the discoverer, not yet by the tailer
@@ -159,12 +161,13 @@ func (f *file) restart() (lost int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	f.measureLocked(l.size)
 	lost = f.lost
 	if !f.truncated {
-		lost = max(0, f.scanned-f.cursor)
+		lost = max(0, f.vouched-f.cursor)
 	}
 	f.content = f.newContent(0)
-	f.cursor, f.scanned, f.tail, f.size = 0, 0, nil, l.size
+	f.cursor, f.scanned, f.tail, f.size, f.vouched = 0, 0, nil, l.size, 0
 	f.lost, f.truncated = 0, false
 	f.limit = f.onceLimit(l.size)
 	return lost, nil

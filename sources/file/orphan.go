@@ -15,9 +15,9 @@ const sweepInterval = time.Minute
 
 // census is what a folder holds, for files that may have been renamed in it.
 type census struct {
-	known  bool   // the names are complete
-	device uint64 // of the folder, or of what is left of the way to it
-	names  map[inode]string
+	known  bool             // the names are complete
+	device uint64           // of the folder, or of what is left of the way to it
+	names  map[inode]string // of regular files: a link may get the number of a removed file
 }
 
 // sweep looks for the files of saved positions that no pattern finds. A file that
@@ -54,11 +54,17 @@ func (d *discoverer) search(saved *state, dir string, l census, now time.Time) {
 	switch {
 	case !found:
 		d.giveUp(saved)
-	case filepath.Join(dir, name) != saved.real:
+	case filepath.Join(dir, name) != saved.real || d.linkMovedOn(saved):
 		d.readOn(saved, dir, name, now)
 	}
 	// Under its old name it was left out by a changed configuration, or can't be
 	// opened: its position is kept.
+}
+
+// linkMovedOn says that the file was named by a link, which leads elsewhere now.
+func (d *discoverer) linkMovedOn(saved *state) bool {
+	w := d.source.walker
+	return w.follow && saved.path != saved.real && w.matches(saved.path)
 }
 
 // readOn follows a renamed file if there is something left to read in it. At a
@@ -153,7 +159,9 @@ func takeCensus(dir string) census {
 	for _, entry := range entries {
 		var stat unix.Stat_t
 		if statErr := unix.Lstat(filepath.Join(dir, entry.Name()), &stat); statErr == nil {
-			l.names[lookOf(&stat).inode] = entry.Name()
+			if look := lookOf(&stat); look.regular {
+				l.names[look.inode] = entry.Name()
+			}
 		} else if !errors.Is(statErr, fs.ErrNotExist) {
 			err = statErr
 		}

@@ -61,8 +61,8 @@ func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error
 		room = int(v.limit - v.cursor)
 	}
 	if v.scanned > v.cursor && !v.final {
-		if skip, err := f.probe(b, &v, maxLine); skip || err != nil {
-			return drained, err
+		if result, err := f.probe(b, &v, maxLine); result != more || err != nil {
+			return result, err
 		}
 	}
 	block := b.Value.Blocks[0]
@@ -137,28 +137,42 @@ func (f *file) room(b *record.Batch) int {
 }
 
 // probe looks for the end of a line whose beginning was read before, behind the
-// part that is known to have none. It reports whether the line is still open.
-func (f *file) probe(b *record.Batch, v *view, maxLine int) (open bool, err error) {
+// part that is known to have none, and whether that is still what was read. The
+// line's end, if it is there, is more to read.
+func (f *file) probe(b *record.Batch, v *view, maxLine int) (outcome, error) {
 	block := b.Value.Blocks[0]
 	scratch := block[len(block):cap(block)]
 	for v.scanned-v.cursor <= int64(maxLine) && v.scanned < v.limit {
-		n, err := pread(f.fd, scratch, v.scanned)
+		n, err := readGuarded(f.fd, f.ahead, scratch, v.scanned)
 		if err != nil {
-			return false, err
+			return drained, err
+		}
+		if n < 0 {
+			return replaced, nil
 		}
 		if n == 0 {
-			return true, nil
+			return drained, nil
 		}
 		if bytes.IndexByte(scratch[:n], '\n') >= 0 {
-			return false, nil
+			return more, nil
 		}
 		v.scanned += int64(n)
+		f.ahead = lastOf(f.ahead, scratch[:n])
 		f.mu.Lock()
 		f.scanned = v.scanned
 		f.size = max(f.size, v.scanned)
 		f.mu.Unlock()
 	}
-	return false, nil
+	return more, nil
+}
+
+// lastOf returns the last guardSize bytes of guard and data, in the memory of guard.
+func lastOf(guard, data []byte) []byte {
+	if len(data) >= guardSize {
+		return append(guard[:0], data[len(data)-guardSize:]...)
+	}
+	guard = append(guard, data...)
+	return append(guard[:0], guard[max(0, len(guard)-guardSize):]...)
 }
 
 // shrank reports that the file, which a read found to end at end, was longer
@@ -181,17 +195,14 @@ func (f *file) advance(v *view, data []byte, lines *splitter) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cursor = v.cursor + int64(used)
+	f.tail = lastOf(f.tail, data[:used])
 	f.scanned = f.cursor
 	if lines.open {
 		f.scanned = v.cursor + int64(len(data))
+		f.ahead = lastOf(append(f.ahead[:0], f.tail...), data[used:])
 	}
 	f.size = max(f.size, v.cursor+int64(len(data)))
-	if used >= guardSize {
-		f.tail = append(f.tail[:0], data[used-guardSize:used]...)
-	} else if used > 0 {
-		f.tail = append(f.tail, data[:used]...)
-		f.tail = append(f.tail[:0], f.tail[max(0, len(f.tail)-guardSize):]...)
-	}
+	f.vouched = f.size
 }
 
 // splitter cuts data, which stands in block 0 from base on, into records.

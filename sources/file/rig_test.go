@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	dto "github.com/prometheus/client_model/go"
@@ -114,7 +115,20 @@ func (r *rig) polled() {
 
 // lost returns the bytes counted as lost for a reason.
 func (r *rig) lost(reason string) int {
+	r.Helper()
+	return lostBytes(r, r.source, reason)
+}
+
+func lostBytes(t testing.TB, s *Source, reason string) int {
+	t.Helper()
 	var m dto.Metric
-	r.must(r.config.Metrics.FilesUnreadLostBytes.WithLabelValues("p", reason).Write(&m))
+	if err := s.config.Metrics.FilesUnreadLostBytes.WithLabelValues("p", reason).Write(&m); err != nil {
+		t.Fatal(err)
+	}
 	return int(m.GetCounter().GetValue())
+}
+
+func inodeOf(info os.FileInfo) inode {
+	stat := info.Sys().(*syscall.Stat_t)
+	return inode{device: stat.Dev, number: stat.Ino}
 }

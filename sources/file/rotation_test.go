@@ -233,9 +233,15 @@ func newStepsLogging(t *testing.T, log *slog.Logger) *steps {
 
 func (m *steps) readAll() {
 	for m.tailer.take(); m.tailer.ready.len() > 0; m.tailer.take() {
-		if err := m.tailer.turn(context.Background()); err != nil {
-			m.t.Fatal(err)
-		}
+		m.readOnce()
+	}
+}
+
+// readOnce makes one batch.
+func (m *steps) readOnce() {
+	m.tailer.take()
+	if err := m.tailer.turn(context.Background()); err != nil {
+		m.t.Fatal(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -216,6 +217,14 @@ func (w *walker) inspectCreated(path string) *candidate {
 		}
 	}
 	return nil
+}
+
+// matches says whether a pattern names path.
+func (w *walker) matches(path string) bool {
+	return !w.excluded(path) && slices.ContainsFunc(w.include, func(p pattern) bool {
+		ok, _ := doublestar.PathMatch(p.glob, path)
+		return ok
+	})
 }
 
 // resolve follows the link at path to its end, and names the root that contains

@@ -1,0 +1,65 @@
+package file
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// eachFileSystem runs test over folders that behave differently: the one for
+// temporary files, tmpfs, which never gives an inode number twice, and ext4, which
+// gives a removed file's to the next.
+func eachFileSystem(t *testing.T, test func(t *testing.T, dir string)) {
+	t.Run("temporary", func(t *testing.T) {
+		dir := t.TempDir()
+		openToAll(t, dir)
+		test(t, dir)
+	})
+	t.Run("tmpfs", func(t *testing.T) { test(t, mount(t, "-t", "tmpfs", "-o", "size=64m,mode=755", "tmpfs")) })
+	t.Run("ext4", func(t *testing.T) { test(t, mountExt4(t, "64M")) })
+}
+
+// mountExt4 makes a new ext4 of a size as mkfs understands it and mounts it.
+func mountExt4(t *testing.T, size string) string {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "image")
+	if out, err := exec.Command("mkfs.ext4", "-q", image, size).CombinedOutput(); err != nil {
+		withoutMounts(t, "mkfs.ext4: %v\n%s", err, out)
+	}
+	return mount(t, "-o", "loop", image)
+}
+
+// mount mounts what arguments name on a new folder until the test ends.
+func mount(t *testing.T, arguments ...string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	openToAll(t, dir)
+	if out, err := exec.Command("mount", append(arguments, dir)...).CombinedOutput(); err != nil {
+		withoutMounts(t, "mount %s: %v\n%s", strings.Join(arguments, " "), err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v\n%s", err, out)
+		}
+	})
+	return dir
+}
+
+// withoutMounts skips a test that needs a mount, unless it must not be skipped.
+func withoutMounts(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("BARNABAS_REQUIRE_MOUNTS") != "" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// openToAll lets users without root's rights reach dir.
+func openToAll(t *testing.T, dir string) {
+	t.Helper()
+	for ; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		mustDo(t, os.Chmod(dir, 0o755))
+	}
+}

@@ -1,0 +1,454 @@
+package file
+
+import (
+	"os"
+	"strings"
+
+	"github.com/barnabas-agent/barnabas/core/record"
+)
+
+// thing is one inode: what stays the same when names change.
+type thing struct {
+	id      identity
+	body    *body    // what it holds
+	bodies  []*body  // all that it held
+	writer  *os.File // of a program that has it open; nil without
+	moved   bool     // some name came to it or went: its last line may count as complete
+	durable mark     // what the store has
+
+	// Of this run of the agent.
+	known    bool // it was followed, or its position was saved: it is found under any name
+	orphan   bool // its saved position is not used yet
+	followed *following
+	resume   mark // where it is read on if it is followed anew
+}
+
+// body is what a file held from one truncation to the next.
+type body struct {
+	bytes     string
+	parent    *body
+	shared    int // so many bytes are the parent's
+	owed      int // once it can't be read any more: what has to arrive; -1 before
+	delivered int // from the beginning on, ever
+}
+
+// mark is a position in a body.
+type mark struct {
+	body     *body // nil: there is none
+	position int
+	size     int // known at that time
+}
+
+// following is what the agent knows of a file that it has open.
+type following struct {
+	file    *file
+	content *content // the agent's view of what body was when the agent began with it
+	start   mark     // where its first record must begin
+	latest  *reading // nil before the first record
+	cursor  int      // of content
+	known   int      // size that a poll saw
+	cut     bool     // a poll saw that bytes were taken away
+	pending int      // those of them that were not read
+	gone    int      // bytes that were taken away unread, seen or not, and are not counted yet
+	stale   bool     // bytes were taken away, and the agent did not begin anew
+}
+
+// reading is what came of one stream.
+type reading struct {
+	stream record.Stream
+	thing  *thing
+	body   *body
+	next   int    // where the next record begins
+	acked  int    // what is delivered
+	ends   []mark // of the records that are not delivered
+}
+
+func newBody(bytes string, parent *body, shared int) *body {
+	b := &body{bytes: bytes, parent: parent, shared: shared, owed: -1}
+	if parent != nil {
+		b.delivered = min(shared, parent.delivered)
+	}
+	return b
+}
+
+// continues says that the first n bytes of b are those of other.
+func (b *body) continues(other *body, n int) bool {
+	for ; b != nil; b = b.parent {
+		if b == other {
+			return true
+		}
+		if b.shared < n {
+			return false
+		}
+	}
+	return false
+}
+
+// lose says that nothing of the body can be read any more.
+func (b *body) lose(read int) {
+	if b.owed < 0 {
+		b.owed = max(b.delivered, read)
+	}
+}
+
+// in returns the position at which b is read on, 0 if it is not what m is of.
+func (m mark) in(b *body) int {
+	if m.body == nil || len(b.bytes) < m.position || !b.continues(m.body, m.position) {
+		return 0
+	}
+	return m.position
+}
+
+func (th *thing) begin(saved bool) {
+	th.known, th.orphan, th.followed, th.resume = saved, saved, nil, th.durable
+	if !saved {
+		th.durable, th.resume = mark{}, mark{}
+	}
+}
+
+func (th *thing) closeWriter() {
+	if th.writer != nil {
+		th.writer.Close()
+		th.writer = nil
+	}
+}
+
+// read is how far this run has read what the file holds.
+func (th *thing) read() int {
+	if fl := th.followed; fl != nil && fl.latest != nil && fl.latest.body == th.body {
+		return fl.latest.next
+	}
+	return 0
+}
+
+// replaced gives the file a new content that begins with what is left of the old.
+func (m *model) replaced(th *thing, rest string) {
+	old := th.body
+	if fl := th.followed; fl != nil {
+		lost := len(old.bytes)
+		if !fl.stale {
+			lost -= fl.cursor
+		}
+		fl.gone += max(0, lost)
+		fl.stale = true
+	}
+	read := th.read()
+	th.body = newBody(rest, old, len(rest))
+	th.bodies = append(th.bodies, th.body)
+	old.lose(read)
+}
+
+// thingOf returns the inode that the agent follows as f.
+func (m *model) thingOf(f *file) *thing {
+	for _, th := range m.all {
+		if th.id == f.identity {
+			return th
+		}
+	}
+	m.Fatalf("%s is followed as %v, which never was", f.path, f.identity)
+	return nil
+}
+
+// open returns the agent's view of the file, nil if it does not have it open.
+func (m *model) open(th *thing) *file {
+	f := m.discovers.tracked[th.id.inode]
+	if f == nil || f.identity != th.id || f.closed {
+		return nil
+	}
+	return f
+}
+
+// named says that the folder has a name of the file, visible that a pattern
+// matches one.
+func (m *model) named(th *thing) (named, visible bool) {
+	for name, other := range m.names {
+		if other == th {
+			named = true
+			visible = visible || strings.HasSuffix(name, ".log") || name == m.link
+		}
+	}
+	return named, visible
+}
+
+// looked takes note of what the discoverer saw.
+func (m *model) looked() {
+	for _, th := range m.all {
+		f := m.open(th)
+		if f != nil {
+			m.saw(th, f)
+		}
+		if th.orphan {
+			m.usedPosition(th, f)
+		}
+	}
+}
+
+func (m *model) saw(th *thing, f *file) {
+	fl := th.followed
+	if fl == nil || fl.file != f {
+		start := mark{th.body, th.resume.in(th.body), 0}
+		fl = &following{file: f, content: f.content, start: start, cursor: start.position, known: len(th.body.bytes)}
+		th.followed, th.known = fl, true
+	}
+	if l, err := lookAt(f.fd); err != nil || l.size != f.seen.size || l.modified != f.seen.modified {
+		return // the event was not of this file
+	}
+	size := len(th.body.bytes)
+	if size < fl.known {
+		if fl.cut {
+			fl.pending += fl.known
+		} else {
+			fl.pending += max(0, fl.known-fl.cursor)
+		}
+		fl.cut = true
+	}
+	fl.known = size
+	if f.last != nil { // it may be closed
+		th.resume = mark{th.body, int(f.last.position), int(f.last.size)}
+	}
+}
+
+// usedPosition accounts for a saved position that is no longer waiting for its file.
+func (m *model) usedPosition(th *thing, f *file) {
+	undelivered := th.durable.size - th.durable.position
+	switch {
+	case f != nil && th.followed.start.position == th.durable.position && th.resume.in(th.body) == th.durable.position && th.body.continues(th.durable.body, th.durable.position):
+		m.counted[lostTruncated].add(max(0, th.durable.size-len(th.body.bytes)))
+	case f != nil:
+		m.counted[lostTruncated].add(undelivered)
+	case m.isOrphan(th):
+		return
+	default:
+		if named, _ := m.named(th); named {
+			m.Fatalf("the position of a file was given up that still has a name")
+		}
+		m.counted[lostVanished].add(undelivered)
+	}
+	th.orphan = false
+}
+
+func (m *model) isOrphan(th *thing) bool {
+	for _, s := range m.discovers.orphans[th.id.inode] {
+		if s.identity == th.id {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *bounds) add(n int) {
+	b.least += n
+	b.most += n
+}
+
+// restarted takes note of what the tailer did.
+func (m *model) restarted() {
+	for _, th := range m.all {
+		fl := th.followed
+		if fl == nil {
+			continue
+		}
+		if fl.file.content != fl.content {
+			if !fl.stale {
+				m.Fatalf("%s was begun anew, and is what it was", fl.file.path)
+			}
+			m.counted[lostTruncated].least += fl.pending
+			m.counted[lostTruncated].most += fl.gone
+			*fl = following{file: fl.file, content: fl.file.content, start: mark{th.body, 0, 0}, latest: fl.latest, known: len(th.body.bytes)}
+		}
+		if r := fl.latest; r != nil && r.stream == fl.content {
+			fl.cursor = r.next
+			fl.stale = fl.stale && r.body != th.body
+		}
+	}
+}
+
+// arrived checks one record.
+func (m *model) arrived(stream record.Stream, value []byte, offset, end int) {
+	r := m.readings[stream]
+	if r == nil {
+		r = m.began(stream)
+	}
+	now := r.thing.body
+	if r.body != now {
+		if !now.continues(r.body, r.next) {
+			m.Fatalf("%q was read on at %d, where its content was replaced", stream.Origin().File, r.next)
+		}
+		r.body = now
+	}
+	if offset != r.next {
+		m.Fatalf("a record of %q begins at %d, %d is next", stream.Origin().File, offset, r.next)
+	}
+	behind := offset + len(value)
+	if behind > len(now.bytes) || now.bytes[offset:behind] != string(value) {
+		m.Fatalf("%q holds no %q at %d", stream.Origin().File, value, offset)
+	}
+	switch {
+	case strings.Contains(string(value), "\n"):
+		m.Fatalf("%q is more than one line", value)
+	case end == behind+1 && now.bytes[behind] == '\n':
+	case end == behind && len(value) == maxModelLine:
+	case end == behind && behind == len(now.bytes) && r.thing.moved:
+	default:
+		m.Fatalf("%q of %q is not the whole line: it reaches to %d", value, stream.Origin().File, end)
+	}
+	r.next = end
+	r.ends = append(r.ends, mark{body: now, position: end})
+}
+
+// began finds out which file a new stream is of, and where it must begin.
+func (m *model) began(stream record.Stream) *reading {
+	for _, f := range m.discovers.tracked {
+		if f.content != stream {
+			continue
+		}
+		th := m.thingOf(f)
+		r := &reading{stream: stream, thing: th, body: th.body}
+		if th.followed.content == stream {
+			r.next = th.followed.start.in(th.body)
+		}
+		if r.next > th.body.delivered {
+			m.Fatalf("%s is read from %d on, delivered are %d bytes", f.path, r.next, th.body.delivered)
+		}
+		th.followed.latest = r
+		r.acked = r.next
+		m.readings[stream] = r
+		m.order = append(m.order, r)
+		return r
+	}
+	m.Fatalf("a record of %q came, which is not followed", stream.Origin().File)
+	return nil
+}
+
+// deliver resolves the next n records.
+func (r *reading) deliver(n int) {
+	if n == 0 {
+		return
+	}
+	last := r.ends[n-1]
+	r.ends = r.ends[n:]
+	r.stream.Delivered(int64(last.position))
+	r.acked = last.position
+	for _, b := range r.thing.bodies {
+		if b.continues(last.body, last.position) {
+			b.delivered = max(b.delivered, last.position)
+		}
+	}
+}
+
+// commit makes positions durable, and checks that they are neither ahead of what
+// was delivered nor behind it.
+func (m *model) commit() {
+	before := len(m.positions)
+	m.positions.Commit(m.source)
+	for _, th := range m.all {
+		encoded := m.positions[m.source.key(th.id)]
+		f := m.open(th)
+		if encoded == nil {
+			if named, _ := m.named(th); named && f == nil && th.durable.body != nil && before > 0 {
+				m.Fatalf("the position of a file was removed that still has a name")
+			}
+			th.durable = mark{}
+			continue
+		}
+		st, err := decodeState(encoded)
+		m.must(err)
+		position, size := int(st.position), int(st.size)
+		if position == th.durable.position && size == th.durable.size && th.durable.body != nil {
+			if f == nil || th.followed.stale || th.durable.body == th.body {
+				continue
+			}
+		}
+		of := th.body
+		if f == nil {
+			of = th.resume.body
+		}
+		if of == nil || position > of.delivered {
+			m.Fatalf("position %d was saved of %s", position, st.path)
+		}
+		th.durable = mark{of, position, size}
+		if f == nil || th.followed.stale {
+			continue
+		}
+		if r := th.followed.latest; r != nil && r.stream == f.content && r.acked != position {
+			m.Fatalf("position %d of %s was saved, %d is delivered", position, st.path, r.acked)
+		}
+	}
+}
+
+// settle takes note of what can't be read any more.
+func (m *model) settle() {
+	for _, th := range m.all {
+		named, visible := m.named(th)
+		f := m.open(th)
+		if fl := th.followed; fl != nil && f == nil {
+			th.followed = nil
+			switch {
+			case fl.stale: // rewritten in the moment between the last look and the end
+				th.body.lose(0)
+			case th.body.delivered < len(th.body.bytes):
+				m.Fatalf("%s was closed with %d of %d bytes delivered", fl.file.path, th.body.delivered, len(th.body.bytes))
+			}
+		}
+		if f != nil || visible || named && th.known {
+			same := f == nil && !visible && len(th.body.bytes) == th.resume.position && th.resume.in(th.body) == 0
+			if !same {
+				continue
+			}
+			// Its size says that nothing is new, until the next start.
+		}
+		th.body.lose(th.read())
+	}
+}
+
+// forget is what a crash makes unreadable, and unknown.
+func (m *model) forget() {
+	m.collect()
+	for _, th := range m.all {
+		named, visible := m.named(th)
+		if !visible && (!named || m.positions[m.source.key(th.id)] == nil) {
+			th.body.lose(0)
+		}
+		for _, b := range th.bodies {
+			if b.owed >= 0 {
+				b.owed = b.delivered
+			}
+		}
+	}
+}
+
+// collect takes the agent's counters before they are gone.
+func (m *model) collect() {
+	for reason := range m.counted {
+		m.got[reason] += lostBytes(m.t, m.source, reason)
+	}
+}
+
+// account is the end: what is missing, and what was counted.
+func (m *model) account() {
+	for _, th := range m.all {
+		_, visible := m.named(th)
+		for _, b := range th.bodies {
+			owed := b.owed
+			if owed < 0 && visible {
+				owed = strings.LastIndexByte(b.bytes, '\n') + 1
+			} else if owed < 0 {
+				owed = len(b.bytes)
+			}
+			if b.delivered < owed {
+				m.Fatalf("missing: %q", b.bytes[b.delivered:owed])
+			}
+		}
+		if f := m.open(th); f != nil && !visible {
+			m.Fatalf("%s is delivered and has no name, and is not closed", f.path)
+		}
+	}
+	m.collect()
+	for reason, b := range m.counted {
+		if got := m.got[reason]; got < b.least || got > b.most {
+			m.Fatalf("%d bytes are counted as lost, %s, expected %d to %d", got, reason, b.least, b.most)
+		} else if m.attentive && b.least != b.most {
+			m.Fatalf("%d to %d bytes were lost, %s: an attentive agent knows", b.least, b.most, reason)
+		}
+	}
+}
