@@ -23,7 +23,7 @@ PLUGIN_MAINS := $(wildcard plugins/interceptors/*/main.go plugins/serializers/*/
 plugin_binary = bin/plugins/barnabas-$(patsubst %s,%,$(word 2,$(subst /, ,$(1))))-$(word 3,$(subst /, ,$(1)))
 PLUGINS      := $(foreach main,$(PLUGIN_MAINS),$(call plugin_binary,$(main)))
 
-.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts test-power-loss test-seeded-bugs bench lint package clean help
+.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts test-power-loss test-crash-loop test-seeded-bugs bench lint package clean help
 
 ## build: bin/barnabas and every built-in plugin as bin/plugins/barnabas-<kind>-<name>
 build: bin/barnabas $(PLUGINS)
@@ -86,6 +86,12 @@ test-plugin-restarts:
 LOSSES ?= 100
 test-power-loss:
 	BARNABAS_REQUIRE_STRACE=1 BARNABAS_TEST_LOSSES=$(LOSSES) $(GO) test -count=1 -timeout 60m -v ./test/powerloss
+
+## test-crash-loop: 1,000 kill -9 of the agent while files rotate and the broker (BROKER=fake, or kafka) restarts; KILLS=N
+KILLS  ?= 1000
+BROKER ?= fake
+test-crash-loop: build
+	BARNABAS_CRASH_KILLS=$(KILLS) BARNABAS_CRASH_BROKER=$(BROKER) $(GO) test -count=1 -timeout 120m -v -run Random ./test/crash
 
 ## test-seeded-bugs: builds the tree with one known bug at a time; the tests must find each
 test-seeded-bugs:
