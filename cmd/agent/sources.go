@@ -62,7 +62,8 @@ func (a *agent) openFile(o origin, f *config.FileSource) (source, error) {
 	}
 	s, err := file.New(file.Config{
 		Pipeline: o.pipeline, Name: o.name, Host: o.host,
-		Include: f.Include, Exclude: f.Exclude, StartAt: start, MaxLine: int(f.MaxLine),
+		Include: f.Include, Exclude: f.Exclude, StartAt: start,
+		Format: fileFormat(f.Format), Charset: f.Encoding, MaxLine: int(f.MaxLine), OnLongLine: longLine(f.OnLongLine), Multiline: multiline(f.Multiline),
 		PollInterval: f.PollInterval, FollowSymlinks: f.FollowSymlinks, SymlinkRoots: f.SymlinkRoots, Once: a.flags.once,
 		KeyPrefix: o.prefix, Saved: o.saved, Lost: a.store.Lost(),
 		Logger: a.log, Metrics: a.metrics, Now: time.Now,
@@ -82,3 +83,32 @@ func (s fileSource) describe(to *admin.Source) {
 }
 
 func (s fileSource) problem() string { return "" }
+
+func fileFormat(name string) file.Format {
+	switch name {
+	case "cri":
+		return file.CRI
+	case "docker":
+		return file.Docker
+	default:
+		return file.Lines
+	}
+}
+
+func longLine(policy string) file.LongLine {
+	switch policy {
+	case "truncate":
+		return file.Truncate
+	case "quarantine":
+		return file.Quarantine
+	default:
+		return file.Split
+	}
+}
+
+func multiline(m *config.Multiline) *file.Multiline {
+	if m == nil {
+		return nil
+	}
+	return &file.Multiline{Start: m.StartPattern, Continue: m.ContinuePattern, Timeout: m.Timeout, MaxLines: m.MaxLines}
+}

@@ -75,7 +75,7 @@ func (d *decoder) checkPipeline(p *Pipeline, b block) {
 // nameStages gives every stage a name of its own: the label, and a number where
 // the label is taken.
 func nameStages(p *Pipeline) {
-	taken := map[string]bool{"producer": true} // names the broker's refusals
+	taken := map[string]bool{"producer": true, "source": true} // name the refusals of broker and source
 	for _, stage := range p.Stages() {
 		name := stage.Plugin
 		for n := 2; taken[name]; n++ {

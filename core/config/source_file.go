@@ -1,12 +1,17 @@
 package config
 
 import (
+	"errors"
 	"math"
 	"path/filepath"
+	"regexp"
+	"regexp/syntax"
 	"strings"
 	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/barnabas-agent/barnabas/core/charset"
 )
 
 // FileSource tails files. All globs are absolute, in the syntax of doublestar;
@@ -15,11 +20,12 @@ type FileSource struct {
 	Include             []string
 	Exclude             []string
 	StartAt             StartAt
-	Format              string // lines, cri, docker
-	Encoding            string // utf-8: bytes pass unchanged
-	MaxLine             int64  // bytes, without the line's end
-	OnLongLine          string // split, truncate, quarantine
-	Compression         string // none, auto
+	Format              string           // lines, cri, docker
+	Encoding            *charset.Charset // nil: UTF-8, whose bytes pass unchanged
+	MaxLine             int64            // bytes, without the line's end
+	OnLongLine          string           // split, truncate, quarantine
+	Multiline           *Multiline       // nil: each line is a record
+	Compression         string           // none, auto
 	PollInterval        time.Duration
 	IgnoreOlder         time.Duration // 0: no file is too old
 	CloseIdle           time.Duration // 0: an idle file stays open
@@ -27,6 +33,15 @@ type FileSource struct {
 	FollowSymlinks      bool
 	SymlinkRoots        []string // absolute folders
 	DeleteAfterDelivery bool
+}
+
+// Multiline joins lines to records. One of the patterns is set.
+type Multiline struct {
+	StartPattern    *regexp.Regexp // of a line that begins a record
+	ContinuePattern *regexp.Regexp // of a line that belongs to the record before it
+	Timeout         time.Duration
+	MaxLines        int
+	Places          Places `json:"-"` // where it is written
 }
 
 // StartAt says where reading begins in files that exist at the very first
@@ -43,7 +58,6 @@ func defaultFileSource() *FileSource {
 	return &FileSource{
 		StartAt:        StartAtBeginning,
 		Format:         "lines",
-		Encoding:       "utf-8",
 		MaxLine:        512 << 10,
 		OnLongLine:     "split",
 		Compression:    "none",
@@ -62,7 +76,7 @@ func (d *decoder) fileSource(name string, b block) Source {
 			"exclude":               into(&f.Exclude, listOf(excludeGlob)),
 			"start_at":              into(&f.StartAt, oneOf(StartAtBeginning, StartAtEnd)),
 			"format":                into(&f.Format, oneOf("lines", "cri", "docker")),
-			"encoding":              into(&f.Encoding, nonEmpty),
+			"encoding":              into(&f.Encoding, encoding),
 			"max_line":              into(&f.MaxLine, size(minLine, maxRequestSize)),
 			"on_long_line":          into(&f.OnLongLine, oneOf("split", "truncate", "quarantine")),
 			"compression":           into(&f.Compression, oneOf("none", "auto")),
@@ -75,13 +89,80 @@ func (d *decoder) fileSource(name string, b block) Source {
 			"delete_after_delivery": into(&f.DeleteAfterDelivery, boolean),
 		},
 		blocks: map[string]nested{
-			"multiline": {once: true, read: func(block) {}},
+			"multiline": {once: true, read: func(b block) { f.Multiline = d.multiline(b) }},
 		},
 	})
 	if !places.Has("include") {
 		d.missingAt(places.Block(), `write include = ["/var/log/app/*.log"]`, `source "file" has no include`)
 	}
+	if f.Format != "lines" && f.Encoding != nil {
+		d.errorAt(places.At("encoding"), "leave encoding out", "what container runtimes write is UTF-8: format = %s takes no encoding", quote(f.Format))
+	}
 	return Source{Kind: SourceFile, Name: name, File: f, Places: places}
+}
+
+// maxJoined is the most lines that a record may be joined of.
+const maxJoined = 1_000_000
+
+func (d *decoder) multiline(b block) *Multiline {
+	m := &Multiline{Timeout: 5 * time.Second, MaxLines: 1000}
+	m.Places = d.block(b, schema{
+		name: "multiline",
+		key:  "source.file.multiline",
+		attributes: map[string]attribute{
+			"start_pattern":    into(&m.StartPattern, pattern),
+			"continue_pattern": into(&m.ContinuePattern, pattern),
+			"timeout":          into(&m.Timeout, duration(time.Millisecond, time.Hour)),
+			"max_lines":        into(&m.MaxLines, integer(1, maxJoined)),
+		},
+	})
+	start, follow := m.Places.Has("start_pattern"), m.Places.Has("continue_pattern")
+	switch {
+	case start && follow:
+		d.errorAt(m.Places.At("continue_pattern"), "leave one of them out: what begins a record and what continues one are each other's opposite",
+			"multiline takes start_pattern or continue_pattern, not both")
+	case !start && !follow:
+		d.missingAt(m.Places.Block(), `write start_pattern = "^\\d{4}-" or continue_pattern = "^\\s"`, "multiline has no pattern")
+	}
+	return m
+}
+
+// pattern takes a regular expression in RE2's syntax.
+func pattern(v value) (*regexp.Regexp, bool) {
+	s, ok := nonEmpty(v)
+	if !ok {
+		return nil, false
+	}
+	compiled, err := regexp.Compile(s)
+	if err != nil {
+		problem := err.Error()
+		var bad *syntax.Error
+		if errors.As(err, &bad) {
+			problem = bad.Code.String()
+			if bad.Expr != s {
+				problem += ": " + quote(bad.Expr)
+			}
+		}
+		v.fail("patterns are RE2's, https://github.com/google/re2/wiki/Syntax; in a string, a backslash is written twice",
+			"must be a regular expression: %s", problem)
+		return nil, false
+	}
+	return compiled, true
+}
+
+// encoding takes the name of a character encoding.
+func encoding(v value) (*charset.Charset, bool) {
+	name, ok := nonEmpty(v)
+	if !ok {
+		return nil, false
+	}
+	found, err := charset.Lookup(name)
+	var refused *charset.Error
+	if errors.As(err, &refused) {
+		v.fail(refused.Hint, "can't be used: %s", refused.Reason)
+		return nil, false
+	}
+	return found, err == nil
 }
 
 // includeGlob takes a glob of files; a relative one starts at the

@@ -32,6 +32,7 @@ type feed struct {
 	t       fataler
 	batches [][]int // per lane: the number of records of each batch
 	value   int     // bytes per record
+	refuse  int     // each so many-th record is refused by the feed itself; 0: none
 	wait    bool
 	streams []*tail
 	done    atomic.Int64 // lanes that have submitted all
@@ -96,6 +97,9 @@ func (f *feed) fill(ctx context.Context, lane record.Lane, n int) error {
 			b.Value.Blocks[0] = append(block, make([]byte, f.value)...)
 			b.Append(f.streams[n], record.Span{Offset: at, Length: uint32(f.value)}, 1, position, position+1)
 			position++
+			if f.refuse > 0 && position%int64(f.refuse) == 0 {
+				b.Refuse("odd", "refused by its source")
+			}
 		}
 		if err := lane.Submit(ctx, b); err != nil {
 			return err

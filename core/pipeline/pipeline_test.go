@@ -379,6 +379,26 @@ func TestAStagesFailuresAreQuarantinedWhateverTheProducersPolicy(t *testing.T) {
 	}
 }
 
+// TestASourcesFailuresAreQuarantinedAmongTheOthers holds that stages see neither
+// such rows nor their absence, also where a batch has no others.
+func TestASourcesFailuresAreQuarantinedAmongTheOthers(t *testing.T) {
+	for refuse, want := range map[int]int{3: 4, 1: 12} {
+		f := newFeed(t, 10, []int{4, 1, 7})
+		f.refuse = refuse
+		seen, given := 0, 0
+		look := &stage{change: func(_ int, b *record.Batch) { seen += len(b.Live) }}
+		deliver := func(ctx context.Context, s sent) error { given += len(s.rows); return deliverAll(ctx, s) }
+		quarantine := &store{}
+		p := newTestPipeline(BlockPipeline, f, &fakeProducer{deliver: deliver}, quarantine, look)
+		if err := p.Run(t.Context(), t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if quarantine.count("odd") != want || seen != 12-want || given != 12-want || f.streams[0].position() != 12 {
+			t.Errorf("quarantined %v, %d passed the stage, %d were sent, position %d", quarantine.codes, seen, given, f.streams[0].position())
+		}
+	}
+}
+
 func TestReasonsOfTheQuarantineAreBoundedInTheMetrics(t *testing.T) {
 	n := 0
 	fail := &stage{change: func(_ int, b *record.Batch) {

@@ -26,7 +26,8 @@ type Batch struct {
 	// Live lists the rows that go on to the next stage, in ascending order.
 	// Stages remove rows from it; nothing adds one.
 	Live []uint32
-	// Dropped and Failures collect the rows that stages took out of Live.
+	// Dropped and Failures collect the rows that stages took out of Live, and
+	// Failures also those that the source did.
 	Dropped  []uint32
 	Failures []Failure
 
@@ -50,6 +51,14 @@ func (b *Batch) Append(s Stream, value Span, timestamp, offset, end int64) {
 	b.Offsets = append(b.Offsets, offset)
 	b.Ends = append(b.Ends, end)
 	b.Live = append(b.Live, uint32(row))
+}
+
+// Refuse has the last row fail before any stage sees it: its source can make it
+// out, but not as a record that may be delivered.
+func (b *Batch) Refuse(code, message string) {
+	row := b.Live[len(b.Live)-1]
+	b.Live = b.Live[:len(b.Live)-1]
+	b.Failures = append(b.Failures, Failure{Row: row, Stage: StageSource, Code: code, Message: message})
 }
 
 // Topic returns the topic of row i.

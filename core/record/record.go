@@ -59,14 +59,17 @@ func (v Verdict) String() string {
 	}
 }
 
-// StageProducer is the Stage of a Failure that the producer or its broker reported.
-const StageProducer = "producer"
+// The Stage of a Failure that no stage reported.
+const (
+	StageProducer = "producer" // the producer or its broker
+	StageSource   = "source"   // the source itself
+)
 
 // Failure says why a record can't go on: the stage or the broker that refused
 // it, a stable code, and a message for people.
 type Failure struct {
 	Row     uint32 // in its batch
-	Stage   string // name of the stage, or StageProducer
+	Stage   string // name of the stage, StageProducer or StageSource
 	Code    string // e.g. "filter.expression", "INVALID_RECORD"
 	Message string
 }

@@ -343,7 +343,7 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, e
 		return nil, err
 	}
 	verdict := decide(saved, found, fromEnd)
-	f := newFile(handle, id, c, d.source.config.Host, verdict.position)
+	f := newFile(handle, id, c, d.source.config.Host, &d.source.rules, verdict.position)
 	f.key = d.source.key(id)
 	if verdict.resumed {
 		f.resume(saved, found.tail)

@@ -17,6 +17,8 @@ import (
 type content struct {
 	origin    record.Origin
 	delivered atomic.Int64
+	last      int64      // where the last record that was read ends; guarded by the file's lock
+	marks     []bookmark // of records that were read, in their order; likewise
 }
 
 // Origin implements record.Stream. The path is the one under which the file was found.
@@ -38,6 +40,7 @@ type file struct {
 	identity identity     // constant
 	key      string       // of its checkpoint; constant
 	host     string       // constant
+	rules    *rules       // constant
 	lane     int          // constant
 	fd       int          // handle's; valid until the tailer closes it
 	average  int          // bytes per record, moving; owned by the tailer
@@ -45,6 +48,9 @@ type file struct {
 	after    *file        // read before this one, because it had the name earlier; owned by the tailer
 	finished bool         // once: read to its limit; owned by the tailer
 	reads    backoff      // of reading; owned by the tailer
+	damaged  bool         // it was said that bytes are no characters; owned by the tailer
+	oddities backoff      // spaces what is said of lines that are not of the format; owned by the tailer
+	cuts     backoff      // spaces what is said of lines that are cut; owned by the tailer
 	rewrites backoff      // spaces what is said of them; owned by the tailer
 	ahead    []byte       // while a line is open, up to guardSize bytes before scanned; owned by the tailer
 	noticed  bool         // in the inbox; guarded by the inbox
@@ -53,42 +59,49 @@ type file struct {
 	changed  time.Time    // when the discoverer saw a difference; owned by it
 
 	mu        sync.Mutex
-	handle    *os.File // closed by the tailer, or by Source.Close after Run
-	path      string   // the last name that matched; written by the discoverer
-	real      string   // what path resolved to; written by the discoverer
-	content   *content // replaced by the tailer when the file begins anew
-	cursor    int64    // where the next unread line begins; written by the tailer
-	scanned   int64    // no "\n" stands between cursor and here; written by the tailer
-	tail      []byte   // up to guardSize bytes before cursor, as they were read
-	size      int64    // the largest known of this content
-	vouched   int64    // size when a read last found that the content was still the same
-	limit     int64    // read no further
-	lost      int64    // bytes that left the file unread before the tailer saw that it was truncated
-	truncated bool     // seen by the discoverer, not yet by the tailer
-	rotated   bool     // it lost the name under which it was found; written by the discoverer
-	final     bool     // nobody writes to it any more: a line without end is complete
-	last      *state   // not nil: all is delivered, this is its last state, and the tailer may close it
+	handle    *os.File  // closed by the tailer, or by Source.Close after Run
+	path      string    // the last name that matched; written by the discoverer
+	real      string    // what path resolved to; written by the discoverer
+	content   *content  // replaced by the tailer when the file begins anew
+	cursor    int64     // where the next unread line begins; written by the tailer
+	situation situation // at the cursor; written by the tailer
+	layout    int       // of its charset; owned by the tailer
+	held      bool      // lines before scanned wait for others of their record; written by the tailer
+	idleAt    int64     // its size when it had not grown for so long that what is held is complete; else 0
+	scanned   int64     // no "\n" stands between cursor and here; written by the tailer
+	tail      []byte    // up to guardSize bytes before cursor, as they were read
+	size      int64     // the largest known of this content
+	vouched   int64     // size when a read last found that the content was still the same
+	limit     int64     // read no further
+	lost      int64     // bytes that left the file unread before the tailer saw that it was truncated
+	truncated bool      // seen by the discoverer, not yet by the tailer
+	rotated   bool      // it lost the name under which it was found; written by the discoverer
+	final     bool      // nobody writes to it any more: a line without end is complete
+	last      *state    // not nil: all is delivered, this is its last state, and the tailer may close it
 	closed    bool
 	retry     time.Time // a read failed: not before this time again
 }
 
 // checkpointed is what Checkpoint has given for a file so far.
 type checkpointed struct {
-	content  *content
-	position int64
-	size     int64
-	path     string
-	head     int // bytes of the head that headHash covers
-	headHash uint64
+	content   *content
+	position  int64
+	situation situation
+	size      int64
+	path      string
+	head      int // bytes of the head that headHash covers
+	headHash  uint64
 }
 
 // unlimited is the limit of a file that is followed.
 const unlimited = math.MaxInt64
 
-func newFile(handle *os.File, id identity, c candidate, host string, position int64) *file {
+func newFile(handle *os.File, id identity, c candidate, host string, r *rules, position int64) *file {
 	f := &file{
 		identity: id,
 		host:     host,
+		rules:    r,
+		layout:   unknownLayout,
 		fd:       int(handle.Fd()),
 		average:  firstAverage,
 		handle:   handle,
@@ -105,7 +118,7 @@ func newFile(handle *os.File, id identity, c candidate, host string, position in
 }
 
 func (f *file) newContent(position int64) *content {
-	c := &content{origin: record.Origin{Kind: "file", File: f.path, Host: f.host}}
+	c := &content{origin: record.Origin{Kind: "file", File: f.path, Host: f.host}, last: position}
 	c.delivered.Store(position)
 	return c
 }
@@ -133,9 +146,12 @@ func (f *file) observe(now time.Time) (ready bool, err error) {
 	f.measureLocked(l.size)
 	if differs {
 		f.changed = now
-		f.final = false // what is written after all may be part of a line
+		f.final, f.idleAt = false, 0 // what is written after all may be part of a line
 	}
-	unread := f.truncated || f.size > max(f.cursor, f.scanned) || f.final && f.size > f.cursor
+	if f.held && f.idleAt == 0 && now.Sub(f.changed) >= f.rules.multiline.Timeout {
+		f.idleAt = f.size
+	}
+	unread := f.truncated || f.size > max(f.cursor, f.scanned) || f.size > f.cursor && (f.final || f.held && f.idleAt > 0)
 	return (differs || unread) && f.cursor < f.limit && !now.Before(f.retry), nil
 }
 
@@ -168,6 +184,7 @@ func (f *file) restart() (lost int64, err error) {
 	}
 	f.content = f.newContent(0)
 	f.cursor, f.scanned, f.tail, f.size, f.vouched = 0, 0, nil, l.size, 0
+	f.situation, f.held, f.idleAt, f.layout = situation{}, false, 0, unknownLayout
 	f.lost, f.truncated = 0, false
 	f.limit = f.onceLimit(l.size)
 	return lost, nil
@@ -185,8 +202,11 @@ func (f *file) onceLimit(size int64) int64 {
 // bytes that proved it.
 func (f *file) resume(saved *state, tail []byte) {
 	f.tail = tail
+	if saved.form == f.rules.form() {
+		f.situation = saved.situation
+	}
 	f.emitted = checkpointed{
-		content: f.content, position: saved.position, size: saved.size, path: saved.path,
+		content: f.content, position: saved.position, situation: f.situation, size: saved.size, path: saved.path,
 		head: saved.headLength, headHash: saved.headHash,
 	}
 }
@@ -207,7 +227,7 @@ func (f *file) isClosed() bool {
 func (f *file) status() FileStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delivered := f.content.delivered.Load()
+	delivered, _ := f.settledLocked()
 	size := max(f.size, f.cursor)
 	return FileStatus{
 		Path: f.path, Size: size, Read: f.cursor, Delivered: delivered,
@@ -253,7 +273,7 @@ func (f *file) finish(now time.Time) bool {
 func (f *file) isDone(now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed || f.truncated || f.cursor != f.size || f.content.delivered.Load() < f.size {
+	if settled, _ := f.settledLocked(); f.closed || f.truncated || f.cursor != f.size || settled < f.size {
 		return false
 	}
 	return isAbandoned(writersOf(f.fd), now.Sub(f.changed))
@@ -264,7 +284,7 @@ func (f *file) isDone(now time.Time) bool {
 func (f *file) release() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	last, err := f.stateLocked(f.content.delivered.Load())
+	last, err := f.stateLocked()
 	if err == nil {
 		f.last = last
 	}
@@ -276,28 +296,29 @@ func (f *file) release() error {
 func (f *file) checkpoint() (*state, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	position := f.content.delivered.Load()
+	position, at := f.settledLocked()
 	e := &f.emitted
-	if e.content == f.content && e.position == position && e.size == f.size && e.path == f.path {
+	if e.content == f.content && e.position == position && e.situation == at && e.size == f.size && e.path == f.path {
 		return nil, false
 	}
 	if f.closed {
-		e.content, e.position, e.size, e.path = f.content, position, f.size, f.path
+		e.content, e.position, e.situation, e.size, e.path = f.content, position, at, f.size, f.path
 		return f.last, f.last != nil
 	}
-	s, err := f.stateLocked(position)
+	s, err := f.stateLocked()
 	if err != nil {
 		return nil, false // the position stays as it was: the next call tries again
 	}
-	e.content, e.position, e.size, e.path = f.content, position, f.size, f.path
+	e.content, e.position, e.situation, e.size, e.path = f.content, position, at, f.size, f.path
 	e.head, e.headHash = s.headLength, s.headHash
 	return s, true
 }
 
-// stateLocked describes the file with everything before position delivered. It
+// stateLocked describes the file with everything delivered that is settled. It
 // fails when the bytes before the cursor are no longer those that were read, so
 // that a truncated file's new bytes never vouch for an old position.
-func (f *file) stateLocked(position int64) (*state, error) {
+func (f *file) stateLocked() (*state, error) {
+	position, at := f.settledLocked()
 	l, err := lookAt(f.fd) // before the hashes: what changes from here on has another time
 	if err != nil {
 		return nil, err
@@ -311,6 +332,8 @@ func (f *file) stateLocked(position int64) (*state, error) {
 		headLength:  int(min(headSize, position)),
 		guardLength: int(min(guardSize, position)),
 		modified:    l.modified,
+		situation:   at,
+		form:        f.rules.form(),
 	}
 	if e := &f.emitted; e.content == f.content && e.head == s.headLength {
 		s.headHash = e.headHash

@@ -8,8 +8,9 @@ import (
 
 // Reasons of the metric for bytes that were lost unread.
 const (
-	lostTruncated = "truncated" // the file was cut or rewritten in place
-	lostVanished  = "vanished"  // the file was removed while the agent did not run
+	lostTruncated     = "truncated"      // the file was cut or rewritten in place
+	lostTruncatedLine = "truncated_line" // on_long_line is "truncate"
+	lostVanished      = "vanished"       // the file was removed while the agent did not run
 )
 
 // meter holds the source's children of the metric table.

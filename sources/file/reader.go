@@ -32,26 +32,31 @@ const (
 
 // view is what a fill needs to know of a file, taken under its lock.
 type view struct {
-	content *content
-	cursor  int64
-	scanned int64
-	limit   int64
-	guard   []byte // owned by the tailer between fills
-	final   bool
+	content   *content
+	cursor    int64
+	situation situation
+	scanned   int64
+	limit     int64
+	guard     []byte // owned by the tailer between fills
+	final     bool
+	idleAt    int64
 }
+
+// isIdle says that the file has not grown for so long that what is held is complete.
+func (v *view) isIdle() bool { return v.idleAt > 0 }
 
 // view returns false if the file is closed or was seen to be truncated.
 func (f *file) view() (v view, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return view{f.content, f.cursor, f.scanned, f.limit, f.tail, f.final}, !f.truncated && !f.closed
+	return view{f.content, f.cursor, f.situation, f.scanned, f.limit, f.tail, f.final, f.idleAt}, !f.truncated && !f.closed
 }
 
 // fill reads complete lines from the cursor on straight into the free room of the
 // batch's first block and appends them. The one system call also reads the bytes
 // before the cursor, so content that was replaced meanwhile is never taken for a
 // continuation. Only the file's tailer calls it.
-func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error) {
+func (f *file) fill(b *record.Batch, r *rules, now time.Time) (outcome, error) {
 	v, ok := f.view()
 	if !ok {
 		return replaced, nil
@@ -61,7 +66,7 @@ func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error
 		room = int(v.limit - v.cursor)
 	}
 	if v.scanned > v.cursor && !v.final {
-		if result, err := f.probe(b, &v, maxLine); result != more || err != nil {
+		if result, err := f.probe(b, &v, r); result != more || err != nil {
 			return result, err
 		}
 	}
@@ -76,7 +81,7 @@ func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error
 	}
 	data := target[:n]
 	end := v.cursor+int64(n) >= v.limit
-	lines := splitter{batch: b, stream: v.content, maxLine: maxLine, timestamp: now.UnixMilli(), base: len(block), position: v.cursor}
+	lines := splitter{batch: b, stream: v.content, maxLine: r.maxLine, timestamp: now.UnixMilli(), base: len(block), position: v.cursor}
 	lines.split(data)
 	if (end || v.final && n < room) && b.Rows() < record.MaxRows && lines.used < n {
 		lines.last(data)
@@ -89,7 +94,7 @@ func (f *file) fill(b *record.Batch, maxLine int, now time.Time) (outcome, error
 	switch {
 	case end && lines.used == n:
 		return drained, nil
-	case n == room && lines.used == 0 && room <= maxLine:
+	case n == room && lines.used == 0 && room <= r.maxLine:
 		return noRoom, nil
 	case n == room || b.Rows() == record.MaxRows:
 		return more, nil
@@ -139,10 +144,11 @@ func (f *file) room(b *record.Batch) int {
 // probe looks for the end of a line whose beginning was read before, behind the
 // part that is known to have none, and whether that is still what was read. The
 // line's end, if it is there, is more to read.
-func (f *file) probe(b *record.Batch, v *view, maxLine int) (outcome, error) {
+func (f *file) probe(b *record.Batch, v *view, r *rules) (outcome, error) {
 	block := b.Value.Blocks[0]
 	scratch := block[len(block):cap(block)]
-	for v.scanned-v.cursor <= int64(maxLine) && v.scanned < v.limit {
+	newline := r.newline()
+	for v.scanned-v.cursor < int64(r.window()) && v.scanned < v.limit {
 		n, err := readGuarded(f.fd, f.ahead, scratch, v.scanned)
 		if err != nil {
 			return drained, err
@@ -153,7 +159,7 @@ func (f *file) probe(b *record.Batch, v *view, maxLine int) (outcome, error) {
 		if n == 0 {
 			return drained, nil
 		}
-		if bytes.IndexByte(scratch[:n], '\n') >= 0 {
+		if bytes.IndexByte(scratch[:n], newline) >= 0 {
 			return more, nil
 		}
 		v.scanned += int64(n)
@@ -191,13 +197,22 @@ func (f *file) shrank(end int64) bool {
 
 // advance moves the cursor over what lines used of data.
 func (f *file) advance(v *view, data []byte, lines *splitter) {
-	used := lines.used
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if lines.count > 0 {
+		f.content.append(nil, v.cursor+int64(lines.used), v.cursor, v.situation)
+	}
+	f.situation = situation{}
+	f.moveLocked(v, data, lines.used, lines.open)
+}
+
+// moveLocked moves the cursor over so many bytes of data. With open, nothing in the
+// rest ends a line.
+func (f *file) moveLocked(v *view, data []byte, used int, open bool) {
 	f.cursor = v.cursor + int64(used)
 	f.tail = lastOf(f.tail, data[:used])
 	f.scanned = f.cursor
-	if lines.open {
+	if open {
 		f.scanned = v.cursor + int64(len(data))
 		f.ahead = lastOf(append(f.ahead[:0], f.tail...), data[used:])
 	}

@@ -42,6 +42,9 @@ func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
 func (r *rig) start() {
 	r.Helper()
 	r.lane = sourcetest.NewLane(r)
+	if rules := rulesOf(&r.config); !rules.isPlain() || rules.decompress {
+		r.lane.Transforms()
+	}
 	r.startOn(r.lane)
 }
 

@@ -226,7 +226,7 @@ func newStepsLogging(t *testing.T, log *slog.Logger) *steps {
 	config.Logger = log
 	m := &steps{t: t, dir: dir, source: newSource(t, config), lane: sourcetest.NewLane(t)}
 	m.discoverer = newDiscoverer(m.source, 1)
-	m.tailer = &tailer{source: m.source, lane: m.lane, inbox: m.discoverer.inboxes[0]}
+	m.tailer = newTailer(m.source, m.lane, m.discoverer.inboxes[0])
 	t.Cleanup(func() { m.source.Close() })
 	return m
 }

@@ -49,6 +49,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/barnabas-agent/barnabas/core/charset"
 	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
 )
@@ -73,7 +74,12 @@ type Config struct {
 	Include        []string // absolute globs, with **
 	Exclude        []string // globs; relative ones match from the filesystem's root on
 	StartAt        StartAt
-	MaxLine        int // bytes of a line without its end; longer ones are split
+	Format         Format
+	Charset        *charset.Charset // of lines; nil: UTF-8, whose bytes are the records' own
+	MaxLine        int              // bytes of a message, as UTF-8 and without the line's end
+	OnLongLine     LongLine         // what becomes of longer ones
+	Multiline      *Multiline       // nil: each message is a record
+	Decompress     bool             // gzip and zstd, by content
 	PollInterval   time.Duration
 	FollowSymlinks bool     // into the folders before an include's first wildcard, and SymlinkRoots
 	SymlinkRoots   []string // absolute
@@ -94,8 +100,13 @@ func (c *Config) check() error {
 		return errors.New("include names no files")
 	case c.MaxLine < 1:
 		return fmt.Errorf("max_line of %d bytes: at least 1 is needed", c.MaxLine)
+	case c.Format != Lines && c.Charset != nil:
+		return errors.New("what container runtimes write is UTF-8: no other encoding is read")
 	case c.PollInterval <= 0:
 		return fmt.Errorf("poll_interval of %v: it must be positive", c.PollInterval)
+	}
+	if c.Multiline != nil {
+		return c.Multiline.check()
 	}
 	return nil
 }
@@ -114,6 +125,7 @@ type FileStatus struct {
 // methods may be called concurrently with it and after it.
 type Source struct {
 	config  Config
+	rules   rules
 	log     *slog.Logger
 	metrics *meter
 	walker  *walker
@@ -141,6 +153,7 @@ func New(config Config) (*Source, error) {
 	}
 	s := &Source{
 		config:  config,
+		rules:   rulesOf(&config),
 		log:     config.Logger,
 		metrics: newMeter(config.Metrics, config.Pipeline, config.Name),
 		walker:  w,
@@ -185,7 +198,7 @@ func (s *Source) Run(ctx context.Context, lanes []record.Lane) error {
 	d := newDiscoverer(s, len(lanes))
 	readers, readersCtx := errgroup.WithContext(ctx)
 	for i, lane := range lanes {
-		t := &tailer{source: s, lane: lane, inbox: d.inboxes[i]}
+		t := newTailer(s, lane, d.inboxes[i])
 		readers.Go(func() error { return t.run(readersCtx) })
 	}
 	discovered := make(chan error, 1)

@@ -21,7 +21,8 @@ const (
 // Tags of a state's fields, which stand behind its fixed part in ascending order,
 // each once, and only where they say something. A tag keeps its meaning for ever.
 const (
-	tagModified = 1 // varint: nanoseconds since the Unix epoch
+	tagModified  = 1  // varint: nanoseconds since the Unix epoch
+	tagSituation = 32 // form, then a situation (see encode) that is not zero
 
 	// tagRequired is the first tag without which a state can't be understood: an
 	// agent that does not know such a field refuses the state. It passes over lower
@@ -48,6 +49,9 @@ type state struct {
 	guardHash   uint64 // xxhash of the guardLength bytes before position
 
 	modified int64 // of the file when the hashes were taken, nanoseconds since the Unix epoch; 0: not known
+
+	situation situation // at the position
+	form      byte      // of the rules that the situation is of; 0 where that is zero
 }
 
 // fields returns what is encoded behind the fixed part, in the order of tags.
@@ -55,6 +59,9 @@ func (s *state) fields() []field {
 	var all []field
 	if s.modified != 0 {
 		all = append(all, field{tagModified, binary.AppendVarint(nil, s.modified)})
+	}
+	if at := s.situation.encode(); at != nil {
+		all = append(all, field{tagSituation, append([]byte{s.form}, at...)})
 	}
 	return all
 }
@@ -67,6 +74,14 @@ func (s *state) setField(f field) (known, well bool) {
 		n, size := binary.Varint(f.value)
 		s.modified = n
 		return true, size == len(f.value) && n != 0
+	case tagSituation:
+		if len(f.value) == 0 {
+			return true, false
+		}
+		var well bool
+		s.form = f.value[0]
+		s.situation, well = decodeSituation(f.value[1:])
+		return true, well
 	default:
 		return false, true
 	}

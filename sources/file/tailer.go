@@ -117,10 +117,21 @@ type tailer struct {
 	lane   record.Lane
 	inbox  *inbox
 
+	framer *framer // nil: lines as they are
+
 	ready    queue
 	taken    []*file // scratch of take
 	need     int     // room that the first ready file asked for
 	finished int     // files read to their limit
+	strange  int     // lines that were not of the format
+}
+
+func newTailer(s *Source, lane record.Lane, in *inbox) *tailer {
+	t := &tailer{source: s, lane: lane, inbox: in}
+	if !s.rules.isPlain() {
+		t.framer = newFramer(&s.rules)
+	}
+	return t
 }
 
 // run reads until ctx ends, or in once mode until every file is read to its limit.
@@ -246,7 +257,7 @@ func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
 	if skipped > 0 {
 		t.source.log.Info("file begins with a hole: it is read from behind that", "path", f.name(), "bytes_never_written", skipped)
 	}
-	result, err := f.fill(b, t.source.config.MaxLine, t.source.config.Now())
+	result, err := t.fill(f, b)
 	if err != nil {
 		t.failed(f, err)
 		return false
@@ -266,6 +277,18 @@ func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
 		t.finish(f)
 	}
 	return false
+}
+
+// fill makes records of what the file has to read.
+func (t *tailer) fill(f *file, b *record.Batch) (outcome, error) {
+	now := t.source.config.Now()
+	if t.framer == nil {
+		return f.fill(b, &t.source.rules, now)
+	}
+	found, err := f.frame(b, t.framer, now)
+	t.source.metrics.lost(lostTruncatedLine, found.lost)
+	t.report(f, &found, now)
+	return found.outcome, err
 }
 
 // finish counts the file when it is read to its limit.
