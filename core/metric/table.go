@@ -28,6 +28,8 @@ type Table struct {
 	SourceLagBytes       *prometheus.GaugeVec   // pipeline, source
 	FilesOpen            *prometheus.GaugeVec   // pipeline, source
 	FilesUnreadLostBytes *prometheus.CounterVec // pipeline, reason
+	SocketConnections    *prometheus.GaugeVec   // pipeline, source
+	SocketDropped        *prometheus.CounterVec // reason
 
 	SpoolUsedBytes    *prometheus.GaugeVec     // pipeline, source
 	SpoolWriteSeconds *prometheus.HistogramVec // pipeline, source
@@ -88,6 +90,10 @@ func (t *Table) registerSources() {
 		"Files that a source holds open.", "pipeline", "source")
 	t.FilesUnreadLostBytes = t.counter("files_unread_lost_bytes_total",
 		"Bytes that left a file before they could be read, by reason.", "pipeline", "reason")
+	t.SocketConnections = t.gauge("socket_connections",
+		"Connections that a source holds.", "pipeline", "source")
+	t.SocketDropped = t.counter("socket_dropped_total",
+		"Connections, frames and datagrams that sockets did not take, by reason.", "reason")
 }
 
 func (t *Table) registerSpools() {
