@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -30,6 +29,15 @@ type discoverer struct {
 	swept    time.Time
 	scanned  bool    // the first scan is done
 	unread   []error // once: why files could not be read
+
+	began    time.Time           // of the run
+	beds     map[string]*resting // files at rest, by real path
+	queue    []*resting          // in turn; some may have left it
+	moving   bool                // the last turn opened a file or let one go, and others wait
+	yielding bool                // some files yield
+	crowded  backoff             // of saying that no file can be opened
+	restLag  int64               // bytes, of files that are not open
+	room     chan struct{}       // of one element, never closed: a tailer has closed a file
 }
 
 // failure is a path that could not be opened or listed.
@@ -48,6 +56,9 @@ func newDiscoverer(s *Source, lanes int) *discoverer {
 		left:     make(map[string]*file),
 		orphans:  s.saved,
 		failures: make(map[string]*failure),
+		began:    s.config.Now(),
+		beds:     make(map[string]*resting),
+		room:     make(chan struct{}, 1),
 	}
 	for range lanes {
 		d.inboxes = append(d.inboxes, newInbox())
@@ -72,15 +83,32 @@ func (d *discoverer) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		begin := d.source.config.Now()
 		if once && d.scanned {
-			for _, f := range d.tracked {
-				d.look(f, begin)
-			}
+			d.again(begin)
 		} else {
 			d.poll(begin)
 		}
 		d.wait(ctx, d.source.config.Now().Sub(begin))
 	}
 	return errors.Join(d.unread...)
+}
+
+// again is a poll in once mode: there is nothing to discover any more.
+func (d *discoverer) again(now time.Time) {
+	for _, f := range d.tracked {
+		d.look(f, now)
+	}
+	d.turns(now)
+	d.settleOnce()
+}
+
+// settleOnce tells the tailers when all files are given to them.
+func (d *discoverer) settleOnce() {
+	if len(d.queue) > 0 {
+		return
+	}
+	for _, i := range d.inboxes {
+		i.complete()
+	}
 }
 
 // wait returns when the next poll is due: after poll_interval, sooner after a hint
@@ -91,9 +119,15 @@ func (d *discoverer) wait(ctx context.Context, took time.Duration) {
 	defer interval.Stop()
 	soon := time.NewTimer(max(9*took, hintPause))
 	defer soon.Stop()
+	turn := time.NewTicker(turnPause)
+	defer turn.Stop()
 	rested, due := false, false
 	for !rested || !due {
 		events, failures := d.hints.channels()
+		var turns <-chan time.Time
+		if d.moving {
+			turns = turn.C
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -101,6 +135,11 @@ func (d *discoverer) wait(ctx context.Context, took time.Duration) {
 			return
 		case <-soon.C:
 			rested = true
+		case <-turns:
+			d.turns(d.source.config.Now())
+		case <-d.room:
+			d.freed()
+			d.turns(d.source.config.Now())
 		case event := <-events:
 			due = d.hintAll(event, events) || due
 			d.hints.pause(ctx)
@@ -108,6 +147,24 @@ func (d *discoverer) wait(ctx context.Context, took time.Duration) {
 			due = d.hints.failed(err) || due
 		}
 	}
+}
+
+// freed lets files be opened that found no descriptor: there is one.
+func (d *discoverer) freed() {
+	if failed := d.failures[noDescriptors]; failed != nil {
+		failed.next = time.Time{}
+	}
+}
+
+// turns forgets what the tailers have closed, and opens what waits.
+func (d *discoverer) turns(now time.Time) {
+	if len(d.queue) == 0 {
+		return
+	}
+	for in := range d.tracked {
+		d.follows(in)
+	}
+	d.admit(now)
 }
 
 // hintAll handles an event and those that wait behind it, up to a bound.
@@ -127,12 +184,16 @@ func (d *discoverer) hintAll(event fsnotify.Event, events <-chan fsnotify.Event)
 // hint handles one event. It reports whether names changed in a way that only a
 // scan can follow.
 func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
-	f := d.names[event.Name]
+	f, r := d.names[event.Name], d.beds[event.Name]
 	if event.Has(fsnotify.Rename) || event.Has(fsnotify.Remove) {
-		return d.hints.forget(event.Name) || f != nil
+		return d.hints.forget(event.Name) || f != nil || r != nil
 	}
 	if f != nil {
 		d.look(f, now)
+	}
+	if r != nil && r.reason != FileWaits && r.differs() {
+		d.enqueue([]*resting{d.waiter(r, &r.candidate)})
+		d.turns(now)
 	}
 	if !event.Has(fsnotify.Create) {
 		return false
@@ -142,24 +203,57 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 		info, err := os.Lstat(event.Name)
 		return err == nil && !info.Mode().IsRegular()
 	}
-	if d.follows(c.look.inode) != nil {
+	if d.follows(c.look.inode) != nil || d.source.resting[c.look.inode] != nil {
 		return true // renamed
 	}
-	d.adopt(*c, false, now)
+	if d.ignores(c, now) {
+		return true
+	}
+	d.enqueue([]*resting{d.waiter(nil, c)})
+	d.turns(now)
 	return f != nil
 }
 
 // poll scans once and takes the consequences.
 func (d *discoverer) poll(now time.Time) {
 	s := d.source.walker.scan(now)
-	var fresh []*candidate
+	d.match(s, now)
+	for path, err := range s.failed {
+		d.fail(path, err, now)
+	}
+	d.sweep(s, now)
+	d.reposeIdle(now)
+	d.admit(now)
+	clear(d.left)
+	d.hints.watch(s.dirs)
+	d.measure(now)
+	if !d.scanned {
+		d.scanned = true
+		d.source.markReady()
+		if d.source.config.Once {
+			d.settleOnce()
+		}
+	}
+}
+
+// match compares what is known with what a scan found.
+func (d *discoverer) match(s *scan, now time.Time) {
+	var fresh []*resting
 	named := 0
 	for in, c := range s.found {
 		if f := d.follows(in); f != nil {
 			d.named(f, c, now)
 			named++
-		} else {
-			fresh = append(fresh, c)
+			continue
+		}
+		r := d.source.resting[in]
+		switch {
+		case r == nil && d.ignores(c, now) && !d.fromEnd():
+			d.ignore(c)
+		case r == nil || r.reason != FileWaits && d.stirred(r, c):
+			fresh = append(fresh, d.waiter(r, c))
+		case r.reason == FileWaits && (r.path != c.path || r.real != c.real):
+			fresh = append(fresh, d.waiter(r, c))
 		}
 	}
 	if named < len(d.tracked) {
@@ -169,32 +263,22 @@ func (d *discoverer) poll(now time.Time) {
 			}
 		}
 	}
-	for path, err := range s.failed {
-		d.fail(path, err, now)
-	}
-	d.sweep(s, now)
-	slices.SortFunc(fresh, func(a, b *candidate) int { return strings.Compare(a.path, b.path) })
-	fromEnd := !d.scanned && d.source.first && d.source.config.StartAt == End
-	for _, c := range fresh {
-		d.adopt(*c, fromEnd, now)
-	}
-	clear(d.left)
-	d.hints.watch(s.dirs)
-	d.measure(now)
-	if !d.scanned {
-		d.scanned = true
-		d.source.markReady()
-		if d.source.config.Once {
-			for _, i := range d.inboxes {
-				i.complete()
-			}
+	for in, r := range d.source.resting {
+		if s.found[in] == nil && s.complete(r.path) && s.complete(r.real) {
+			d.missing(r, now)
 		}
 	}
+	d.enqueue(fresh)
+}
+
+// fromEnd reports that files begin at their end.
+func (d *discoverer) fromEnd() bool {
+	return !d.scanned && d.source.first && d.source.config.StartAt == End
 }
 
 // measure refreshes the lag, and forgets failures that did not come back.
 func (d *discoverer) measure(now time.Time) {
-	var lag int64
+	lag := d.restLag
 	for _, f := range d.tracked {
 		lag += f.status().Lag
 	}
@@ -220,6 +304,7 @@ func (d *discoverer) look(f *file, now time.Time) {
 
 // named handles a tracked file that a scan found.
 func (d *discoverer) named(f *file, c *candidate, now time.Time) {
+	f.nameless = false
 	if f.path != c.path || f.real != c.real {
 		d.unname(f)
 		d.left[f.path] = f
@@ -240,6 +325,7 @@ func (d *discoverer) nameless(f *file, s *scan, now time.Time) {
 	if !s.complete(f.path) || !s.complete(f.real) {
 		return
 	}
+	f.nameless = true
 	f.lose()
 	d.finish(f, now)
 	d.release(f, now)
@@ -259,10 +345,7 @@ func (d *discoverer) release(f *file, now time.Time) {
 	if !f.isDone(now) {
 		return
 	}
-	if err := f.release(); err != nil {
-		return // the next poll sees what changed
-	}
-	d.inboxes[f.lane].notice(f)
+	d.let(f, leavesGone)
 }
 
 // follows returns the tracked file of an inode. One that the tailer has closed is
@@ -282,13 +365,17 @@ func (d *discoverer) forget(f *file) {
 	d.unname(f)
 	delete(d.tracked, f.identity.inode)
 	d.load[f.lane]--
+	d.source.untrack(f)
+	if f.leaving != leavesGone {
+		d.rest(f)
+		return
+	}
 	if f.seen.links == 0 {
 		d.source.settle(f.identity, nil)
 	} else {
 		d.orphans[f.identity.inode] = append(d.orphans[f.identity.inode], f.last)
 		d.source.settle(f.identity, f.last)
 	}
-	d.source.untrack(f)
 	d.source.log.Info("file is gone and delivered: it is closed", "path", f.path)
 }
 
@@ -301,35 +388,55 @@ func (d *discoverer) unname(f *file) {
 	}
 }
 
-// adopt begins to follow the file that c names, unless it turns out to be tracked.
-func (d *discoverer) adopt(c candidate, fromEnd bool, now time.Time) {
-	if d.waits(c.path, now) || d.waits(noDescriptors, now) {
-		return
+// adopt begins to follow a file that waited for it, unless it turns out to be tracked
+// or gone. It reports false when it is to be tried again.
+func (d *discoverer) adopt(r *resting, now time.Time) bool {
+	f, err := d.open(r)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !d.source.config.Once:
+		return false // it was removed or renamed since it was seen: the next scan knows
+	case isShort(err) && len(d.tracked) > 0:
+		d.fail(r.path, err, now)
+		return false
+	case err != nil:
+		if !errors.Is(err, fs.ErrNotExist) {
+			d.fail(r.path, err, now)
+		}
+		if !d.source.config.Once {
+			return false
+		}
 	}
-	handle, err := openBeneath(c.root, c.relative)
-	if errors.Is(err, fs.ErrNotExist) {
-		return // it was removed or renamed since it was seen: the next scan knows
+	d.lift(r)
+	if f == nil {
+		return true
 	}
+	delete(d.failures, r.path)
+	f.rotated = r.rotated
+	if d.source.config.Once {
+		f.limit = r.look.size // what it held at the start
+	}
+	d.place(f, now)
+	return true
+}
+
+// open opens a file that waited for it; nil if it is tracked already.
+func (d *discoverer) open(r *resting) (*file, error) {
+	handle, err := openBeneath(r.root, r.relative)
 	if err != nil {
-		d.fail(c.path, err, now)
-		return
+		return nil, err
 	}
-	f, err := d.begin(handle, c, fromEnd)
-	if err != nil {
-		d.fail(c.path, err, now)
-	}
+	f, err := d.begin(handle, r.candidate, r.fromEnd)
 	if f == nil {
 		handle.Close()
-		return
 	}
-	delete(d.failures, c.path)
-	d.place(f, now)
+	return f, err
 }
 
 // begin decides where reading of an open file begins; nil if it is tracked already.
 func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, error) {
 	fd := int(handle.Fd())
 	var err error
+	first := c.look
 	if c.look, err = lookAt(fd); err != nil {
 		return nil, err
 	}
@@ -338,7 +445,10 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, e
 	}
 	id := identify(fd, c.look.inode)
 	saved := d.savedOf(id)
-	found, err := gather(handle, id, c.look.size, saved, fromEnd)
+	found, err := gather(handle, id, c.look.size, saved)
+	if err == nil && saved == nil && fromEnd {
+		found.lastLine, err = lastLineEnd(handle, min(first.size, c.look.size))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -411,10 +521,10 @@ func (d *discoverer) place(f *file, now time.Time) {
 	} else {
 		f.lane = slices.Index(d.load, slices.Min(d.load))
 	}
-	if d.source.config.Once {
+	if d.source.config.Once && f.limit == unlimited {
 		f.limit = f.seen.size
 	}
-	f.changed = now
+	f.changed, f.opened = now, now
 	d.load[f.lane]++
 	d.tracked[f.identity.inode] = f
 	if f.rotated {
@@ -431,8 +541,11 @@ func (d *discoverer) place(f *file, now time.Time) {
 // noDescriptors takes the place of a path in failures that are no path's own.
 const noDescriptors = ""
 
-// waits says whether it is too early for another attempt at a path.
-func (d *discoverer) waits(path string, now time.Time) bool {
+// isShort reports that process or system have no descriptor left.
+func isShort(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
+// isTooEarly says whether it is too early for another attempt at a path.
+func (d *discoverer) isTooEarly(path string, now time.Time) bool {
 	failed := d.failures[path]
 	return failed != nil && now.Before(failed.next)
 }
@@ -441,10 +554,10 @@ func (d *discoverer) waits(path string, now time.Time) bool {
 // of descriptors is one failure, whatever number of files meet it.
 func (d *discoverer) fail(path string, err error, now time.Time) {
 	key := path
-	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+	if isShort(err) {
 		key = noDescriptors
 	}
-	if d.waits(key, now) {
+	if d.isTooEarly(key, now) {
 		return
 	}
 	failed := d.failures[key]
@@ -455,8 +568,10 @@ func (d *discoverer) fail(path string, err error, now time.Time) {
 	var report bool
 	failed.next, report = failed.failed(now)
 	switch {
-	case d.source.config.Once && !d.scanned:
-		d.unread = append(d.unread, fmt.Errorf("file source: %w", err))
+	case d.source.config.Once && (key != noDescriptors || len(d.tracked) == 0):
+		if report {
+			d.unread = append(d.unread, fmt.Errorf("file source: %w", err))
+		}
 	case report:
 		d.source.log.Error("file or folder can't be read: tried again, others go on", "path", path, "error", err)
 	}

@@ -55,13 +55,14 @@ type file struct {
 	ahead    []byte       // while a line is open, up to guardSize bytes before scanned; owned by the tailer
 	noticed  bool         // in the inbox; guarded by the inbox
 	emitted  checkpointed // owned by Checkpoint
-	seen     look         // the last look; owned by the discoverer
 	changed  time.Time    // when the discoverer saw a difference; owned by it
+	opened   time.Time    // when its turn began; owned by the discoverer
+	nameless bool         // the last scan that could tell found no name of it; owned by the discoverer
 
 	mu        sync.Mutex
+	seen      look      // the last look; written by the discoverer
 	handle    *os.File  // closed by the tailer, or by Source.Close after Run
-	path      string    // the last name that matched; written by the discoverer
-	real      string    // what path resolved to; written by the discoverer
+	candidate           // the last name that matched, without its look; written by the discoverer
 	content   *content  // replaced by the tailer when the file begins anew
 	cursor    int64     // where the next unread line begins; written by the tailer
 	situation situation // at the cursor; written by the tailer
@@ -77,7 +78,9 @@ type file struct {
 	truncated bool      // seen by the discoverer, not yet by the tailer
 	rotated   bool      // it lost the name under which it was found; written by the discoverer
 	final     bool      // nobody writes to it any more: a line without end is complete
-	last      *state    // not nil: all is delivered, this is its last state, and the tailer may close it
+	last      *state    // not nil: all that was read is delivered, this is its last state, and the tailer may close it
+	leaving   leaving   // why last is set
+	yielding  bool      // others wait for its descriptor: it is read no further
 	closed    bool
 	retry     time.Time // a read failed: not before this time again
 }
@@ -98,20 +101,19 @@ const unlimited = math.MaxInt64
 
 func newFile(handle *os.File, id identity, c candidate, host string, r *rules, position int64) *file {
 	f := &file{
-		identity: id,
-		host:     host,
-		rules:    r,
-		layout:   unknownLayout,
-		fd:       int(handle.Fd()),
-		average:  firstAverage,
-		handle:   handle,
-		path:     c.path,
-		real:     c.real,
-		cursor:   position,
-		scanned:  position,
-		size:     max(position, c.look.size),
-		limit:    unlimited,
-		seen:     c.look,
+		identity:  id,
+		host:      host,
+		rules:     r,
+		layout:    unknownLayout,
+		fd:        int(handle.Fd()),
+		average:   firstAverage,
+		handle:    handle,
+		candidate: c,
+		cursor:    position,
+		scanned:   position,
+		size:      max(position, c.look.size),
+		limit:     unlimited,
+		seen:      c.look,
 	}
 	f.content = f.newContent(position)
 	return f
@@ -231,7 +233,7 @@ func (f *file) status() FileStatus {
 	size := max(f.size, f.cursor)
 	return FileStatus{
 		Path: f.path, Size: size, Read: f.cursor, Delivered: delivered,
-		Lag: max(0, size-delivered), Rotated: f.rotated,
+		Lag: max(0, size-delivered), Rotated: f.rotated, State: FileOpen,
 	}
 }
 
@@ -239,7 +241,7 @@ func (f *file) status() FileStatus {
 func (f *file) rename(c *candidate) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.path, f.real = c.path, c.real
+	f.candidate = *c
 	f.rotated = true
 }
 
@@ -247,7 +249,9 @@ func (f *file) rename(c *candidate) {
 func (f *file) found() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.last = nil
+	if f.leaving == leavesGone {
+		f.last, f.leaving = nil, stays
+	}
 }
 
 // lose says that it has none any more.
@@ -279,14 +283,14 @@ func (f *file) isDone(now time.Time) bool {
 	return isAbandoned(writersOf(f.fd), now.Sub(f.changed))
 }
 
-// release lets the tailer close the file, all of which is delivered. It fails
-// when the file has changed just now.
-func (f *file) release() error {
+// release lets the tailer close the file, of which all that was read is delivered.
+// It fails when the file has changed just now.
+func (f *file) release(why leaving) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	last, err := f.stateLocked()
 	if err == nil {
-		f.last = last
+		f.last, f.leaving = last, why
 	}
 	return err
 }

@@ -132,7 +132,7 @@ func (m *model) begin() {
 	m.run++
 	m.source = newSource(m.t, config)
 	m.discovers = newDiscoverer(m.source, 1)
-	m.tailer = newTailer(m.source, m, m.discovers.inboxes[0])
+	m.tailer = newTailer(m.source, m, m.discovers.inboxes[0], m.discovers.room)
 	m.readings, m.order = make(map[record.Stream]*reading), nil
 	for _, th := range m.all {
 		th.begin(m.positions[m.source.key(th.id)] != nil)

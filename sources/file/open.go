@@ -58,6 +58,7 @@ type look struct {
 	inode    inode
 	size     int64
 	modified int64 // nanoseconds since the Unix epoch
+	changed  int64 // the inode, which no program can set back; nanoseconds since the Unix epoch
 	links    uint64
 	regular  bool
 }
@@ -67,6 +68,7 @@ func lookOf(stat *unix.Stat_t) look {
 		inode:    inode{device: stat.Dev, number: stat.Ino},
 		size:     stat.Size,
 		modified: stat.Mtim.Nano(),
+		changed:  stat.Ctim.Nano(),
 		links:    uint64(stat.Nlink), //nolint:unconvert // narrower on other architectures
 		regular:  stat.Mode&unix.S_IFMT == unix.S_IFREG,
 	}
@@ -96,16 +98,9 @@ func identify(fd int, in inode) identity {
 }
 
 // gather reads the evidence that decide needs beside the saved state.
-func gather(f *os.File, id identity, size int64, saved *state, fromEnd bool) (evidence, error) {
+func gather(f *os.File, id identity, size int64, saved *state) (evidence, error) {
 	found := evidence{identity: id, size: size}
-	if saved == nil {
-		var err error
-		if fromEnd {
-			found.lastLine, err = lastLineEnd(f, size)
-		}
-		return found, err
-	}
-	if size < saved.position {
+	if saved == nil || size < saved.position {
 		return found, nil
 	}
 	var err error

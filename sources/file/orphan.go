@@ -13,6 +13,9 @@ import (
 // sweepInterval is how often positions without a tracked file are looked after.
 const sweepInterval = time.Minute
 
+// sweepSoon is how soon they are looked after again when no descriptor was left.
+const sweepSoon = 5 * time.Second
+
 // census is what a folder holds, for files that may have been renamed in it.
 type census struct {
 	known  bool             // the names are complete
@@ -75,6 +78,10 @@ func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
 	if err != nil || d.scanned && info.Size() == saved.position {
 		return
 	}
+	if d.isCrowded(now) {
+		d.swept = now.Add(sweepSoon - sweepInterval)
+		return
+	}
 	handle, err := openBeneath(dir, name)
 	if err != nil {
 		d.fail(path, err, now)
@@ -88,6 +95,7 @@ func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
 		handle.Close()
 		return
 	}
+	f.nameless = true
 	f.real = saved.real // a name that no pattern matches must not look like one that was left out
 	f.rotated = true
 	d.place(f, now)
@@ -102,7 +110,7 @@ func (d *discoverer) beginOrphan(handle *os.File, saved *state, c candidate) (*f
 		return nil, err
 	}
 	id := identify(fd, l.inode)
-	found, err := gather(handle, id, l.size, saved, false)
+	found, err := gather(handle, id, l.size, saved)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +123,37 @@ func (d *discoverer) beginOrphan(handle *os.File, saved *state, c candidate) (*f
 		return nil, nil
 	}
 	return d.begin(handle, c, false)
+}
+
+// searchUnread looks for a file that lost its name before its turn came, and follows
+// it by whatever name its inode has now: what was never read can't be read twice.
+func (d *discoverer) searchUnread(r *resting, now time.Time) {
+	dir := filepath.Dir(r.real)
+	l := takeCensus(dir)
+	name, found := l.names[r.look.inode]
+	if !found {
+		if l.known && l.device == r.look.inode.device && r.look.size > 0 {
+			d.source.metrics.lost(lostVanished, r.look.size)
+			d.source.log.Error("file is gone before its turn to be read came", "path", r.path, "bytes_lost_unread", r.look.size)
+		}
+		return
+	}
+	path := filepath.Join(dir, name)
+	handle, err := openBeneath(dir, name)
+	if err != nil {
+		d.fail(path, err, now)
+		return
+	}
+	f, err := d.begin(handle, candidate{path: r.path, real: path, root: dir, relative: name}, false)
+	if err != nil {
+		d.fail(path, err, now)
+	}
+	if f == nil || f.identity.inode != r.look.inode {
+		handle.Close()
+		return
+	}
+	f.rotated, f.nameless = true, true
+	d.place(f, now)
 }
 
 // giveUp removes the position of a file that is proved gone.

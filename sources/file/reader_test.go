@@ -91,7 +91,7 @@ func TestManySlowFilesShareBatches(t *testing.T) {
 		r.write(fmt.Sprintf("%03d.log", n), "a line\n")
 	}
 	r.startOn(r.lane)
-	sourcetest.Eventually(t, func() bool { return len(r.source.Status()) == 500 }, "500 files")
+	sourcetest.Eventually(t, func() bool { return countState(r.source, FileOpen) == 500 }, "500 files")
 	r.lane.Limit(1 << 20)
 	r.lane.Wait(500)
 	if n := r.lane.Batches(); n > 5 {

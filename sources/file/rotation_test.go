@@ -221,12 +221,16 @@ type steps struct {
 func newSteps(t *testing.T) *steps { return newStepsLogging(t, slog.New(slog.DiscardHandler)) }
 
 func newStepsLogging(t *testing.T, log *slog.Logger) *steps {
+	return newStepsWith(t, func(c *Config) { c.Logger = log })
+}
+
+func newStepsWith(t *testing.T, change func(*Config)) *steps {
 	dir := t.TempDir()
 	config := configOf(filepath.Join(dir, "*.log"))
-	config.Logger = log
+	change(&config)
 	m := &steps{t: t, dir: dir, source: newSource(t, config), lane: sourcetest.NewLane(t)}
 	m.discoverer = newDiscoverer(m.source, 1)
-	m.tailer = newTailer(m.source, m.lane, m.discoverer.inboxes[0])
+	m.tailer = newTailer(m.source, m.lane, m.discoverer.inboxes[0], m.discoverer.room)
 	t.Cleanup(func() { m.source.Close() })
 	return m
 }

@@ -81,9 +81,12 @@ type Config struct {
 	Multiline      *Multiline       // nil: each message is a record
 	Decompress     bool             // gzip and zstd, by content
 	PollInterval   time.Duration
-	FollowSymlinks bool     // into the folders before an include's first wildcard, and SymlinkRoots
-	SymlinkRoots   []string // absolute
-	Once           bool     // read what the files hold at the start of Run, then end
+	FollowSymlinks bool          // into the folders before an include's first wildcard, and SymlinkRoots
+	SymlinkRoots   []string      // absolute
+	IgnoreOlder    time.Duration // a file that was not changed for longer is left until it is; 0: none
+	CloseIdle      time.Duration // a file in which nothing happens for so long gives its descriptor back; 0: never
+	MaxOpenFiles   int           // descriptors of the source's files; more take turns; 0: no bound
+	Once           bool          // read what the files hold at the start of Run, then end
 
 	KeyPrefix string              // of the source's checkpoints; unique in the agent
 	Saved     []record.Checkpoint // those that are durable, all of them
@@ -117,9 +120,18 @@ type FileStatus struct {
 	Size      int64  `json:"size"`
 	Read      int64  `json:"read"`
 	Delivered int64  `json:"delivered"`
-	Lag       int64  `json:"lag"`     // not delivered yet
+	Lag       int64  `json:"lag"`     // not delivered yet; of a file that is ignored 0
 	Rotated   bool   `json:"rotated"` // it lost the name under which it was found
+	State     string `json:"state"`   // one of those below
 }
+
+// The values of FileStatus.State.
+const (
+	FileOpen    = "open"
+	FileAtRest  = "at rest" // closed until it changes
+	FileWaits   = "waiting" // for its turn of max_open_files
+	FileIgnored = "ignored" // by ignore_older, until it changes
+)
 
 // Source tails the files that its globs name. Run is called once; the other
 // methods may be called concurrently with it and after it.
@@ -134,6 +146,8 @@ type Source struct {
 
 	mu      sync.Mutex
 	files   map[*file]struct{}  // tracked; changed by the discoverer
+	resting map[inode]*resting  // not open; changed by the discoverer
+	problem string              // why files are not opened; "": they are
 	settled []record.Checkpoint // of files no longer tracked, not yet given out
 	ready   bool                // the first scan is done, so that the start may be remembered
 	told    bool                // Checkpoint gave out that the source has started
@@ -161,6 +175,7 @@ func New(config Config) (*Source, error) {
 		first:   !config.Lost && len(config.Saved) == 0,
 		told:    slices.ContainsFunc(config.Saved, func(c record.Checkpoint) bool { return c.Key == config.KeyPrefix+startedKey }),
 		files:   make(map[*file]struct{}),
+		resting: make(map[inode]*resting),
 	}
 	if err := s.load(config.Saved); err != nil {
 		return nil, fmt.Errorf("file source: %w", err)
@@ -198,7 +213,7 @@ func (s *Source) Run(ctx context.Context, lanes []record.Lane) error {
 	d := newDiscoverer(s, len(lanes))
 	readers, readersCtx := errgroup.WithContext(ctx)
 	for i, lane := range lanes {
-		t := newTailer(s, lane, d.inboxes[i])
+		t := newTailer(s, lane, d.inboxes[i], d.room)
 		readers.Go(func() error { return t.run(readersCtx) })
 	}
 	discovered := make(chan error, 1)
@@ -239,9 +254,25 @@ func (s *Source) Status() []FileStatus {
 	for f := range s.files {
 		all = append(all, f.status())
 	}
+	for _, r := range s.resting {
+		all = append(all, r.status())
+	}
 	s.mu.Unlock()
 	slices.SortFunc(all, func(a, b FileStatus) int { return strings.Compare(a.Path, b.Path) })
 	return all
+}
+
+// Problem says why files are not opened that should be, "" when all are.
+func (s *Source) Problem() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.problem
+}
+
+func (s *Source) setProblem(problem string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.problem = problem
 }
 
 // Close closes the files that Run left open. Call it after Run has returned and

@@ -116,6 +116,7 @@ type tailer struct {
 	source *Source
 	lane   record.Lane
 	inbox  *inbox
+	room   chan<- struct{} // told when a descriptor is free; the discoverer's, never closed
 
 	framer *framer // nil: lines as they are
 
@@ -126,8 +127,8 @@ type tailer struct {
 	strange  int     // lines that were not of the format
 }
 
-func newTailer(s *Source, lane record.Lane, in *inbox) *tailer {
-	t := &tailer{source: s, lane: lane, inbox: in}
+func newTailer(s *Source, lane record.Lane, in *inbox, room chan<- struct{}) *tailer {
+	t := &tailer{source: s, lane: lane, inbox: in, room: room}
 	if !s.rules.isPlain() {
 		t.framer = newFramer(&s.rules)
 	}
@@ -246,7 +247,7 @@ func (t *tailer) size() int {
 
 // read gives the file one turn. It reports whether the batch must be closed.
 func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
-	if t.closeReleased(f) {
+	if t.closeReleased(f) || f.yields() {
 		return false
 	}
 	skipped, err := f.skipHole()
@@ -327,20 +328,23 @@ func (t *tailer) failed(f *file, err error) {
 	}
 }
 
-// closeReleased closes the file if all in it is delivered and nothing was added since.
+// closeReleased closes the file if the discoverer lets it go, and nothing happened
+// to it since.
 func (t *tailer) closeReleased(f *file) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.last == nil || f.closed {
 		return f.closed
 	}
-	l, err := lookAt(f.fd)
-	if err == nil && l.size != f.cursor {
-		f.last = nil
-		f.measureLocked(l.size)
+	if !f.mayLeaveLocked() {
+		f.last, f.leaving = nil, stays
 		return false
 	}
 	f.closed = true
 	f.handle.Close()
+	select {
+	case t.room <- struct{}{}:
+	default:
+	}
 	return true
 }

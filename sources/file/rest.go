@@ -1,0 +1,234 @@
+package file
+
+import (
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// leaving says why a file that is followed gives its descriptor back.
+type leaving uint8
+
+const (
+	stays        leaving = iota
+	leavesGone           // it has no name, all is delivered, and nobody writes to it
+	leavesIdle           // nothing happens in it: it rests until something does
+	leavesOthers         // others wait for the descriptor: it waits for its next turn
+)
+
+// resting is a file that is known by name, identity and position, and not open. It
+// belongs to the discoverer; what Status reads of it is guarded by Source.mu.
+type resting struct {
+	candidate           // as last found; its look is that of the last time it was open
+	saved     *state    // nil: it was never read
+	changed   time.Time // when it last did
+	reason    string    // for people, one of the values of FileStatus.State
+	rotated   bool
+	fromEnd   bool // once opened, it is read from its end on: that at the time of look
+}
+
+// status is that of a file at rest. One that was never read lags whole, unless it
+// is ignored.
+func (r *resting) status() FileStatus {
+	s := FileStatus{Path: r.path, Size: r.look.size, Rotated: r.rotated, State: r.reason}
+	if r.saved != nil {
+		s.Delivered = r.saved.position
+		s.Read = s.Delivered
+	}
+	if r.reason != FileIgnored {
+		s.Lag = max(0, s.Size-s.Delivered)
+	}
+	return s
+}
+
+// yields reports that others wait for the file's descriptor.
+func (f *file) yields() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.yielding
+}
+
+// yield keeps the tailer from reading on, so that the file can be closed once what
+// was read is delivered, or lets it read again. It reports whether that is new.
+func (f *file) yield(yields bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	differs := f.yielding != yields
+	f.yielding = yields
+	return differs
+}
+
+// repose says in what way the file could be closed now: nothing complete is left to
+// read in it, or it yields, and all that was read is delivered. A line without an
+// end may stay behind only where it can still get one.
+func (f *file) repose() (way leaving, whole bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	whole = f.cursor == f.size
+	settled, _ := f.settledLocked()
+	switch {
+	case f.closed || f.last != nil:
+		return f.leaving, false
+	case f.truncated || settled < f.cursor:
+		return stays, false
+	case whole || max(f.scanned, f.cursor) == f.size && !f.rotated && !f.held:
+		return leavesIdle, whole
+	case f.yielding:
+		return leavesOthers, whole
+	default:
+		return stays, false
+	}
+}
+
+// mayLeaveLocked is the tailer's last look before it closes the file: the state
+// that was taken must still be the file's.
+func (f *file) mayLeaveLocked() bool {
+	if f.cursor != f.last.position {
+		return false
+	}
+	l, err := lookAt(f.fd)
+	switch {
+	case err != nil || f.leaving == leavesOthers:
+		return true // what is unread is seen when it is opened again
+	case f.leaving == leavesIdle:
+		return l == f.seen
+	case l.size != f.cursor:
+		f.measureLocked(l.size)
+		return false
+	default:
+		return true
+	}
+}
+
+// rest keeps what is known of a file that the tailer has closed.
+func (d *discoverer) rest(f *file) {
+	c := f.candidate
+	c.look = f.seen
+	r := &resting{candidate: c, saved: f.last, changed: f.changed, reason: FileAtRest, rotated: f.rotated}
+	if f.leaving == leavesOthers {
+		r.reason = FileWaits
+	}
+	d.source.settle(f.identity, f.last)
+	d.lay(r)
+	if r.reason == FileWaits {
+		d.enqueue([]*resting{r})
+	}
+	d.source.log.Debug("file is closed until something is to be read in it", "path", f.path, "position", f.last.position, "state", r.reason)
+}
+
+// lay keeps a file at rest.
+func (d *discoverer) lay(r *resting) {
+	in := r.look.inode
+	if r.saved != nil && !slices.Contains(d.orphans[in], r.saved) {
+		d.orphans[in] = append(d.orphans[in], r.saved)
+	}
+	d.source.mu.Lock()
+	d.source.resting[in] = r
+	d.source.mu.Unlock()
+	d.beds[r.real] = r
+	d.restLag += r.status().Lag
+}
+
+// lift forgets that the file rests; its saved position stays.
+func (d *discoverer) lift(r *resting) {
+	d.source.mu.Lock()
+	delete(d.source.resting, r.look.inode)
+	d.source.mu.Unlock()
+	d.restLag -= r.status().Lag
+	if d.beds[r.real] == r {
+		delete(d.beds, r.real)
+	}
+}
+
+// stirred reports that a file at rest, which a scan found as c, wants to be opened.
+func (d *discoverer) stirred(r *resting, c *candidate) bool {
+	return r.reason == FileWaits || r.path != c.path || r.real != c.real || r.differs()
+}
+
+// differs looks at the file by its name. One that has none is the next scan's.
+func (r *resting) differs() bool {
+	var stat unix.Stat_t
+	return unix.Lstat(r.real, &stat) == nil && lookOf(&stat) != r.look
+}
+
+// isReleased reports that the tailer is about to close the file.
+func (f *file) isReleased() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last != nil || f.closed
+}
+
+// ignores reports that nobody has touched the file for longer than ignore_older, and
+// nothing of it that was begun is left to read.
+func (d *discoverer) ignores(c *candidate, now time.Time) bool {
+	most := d.source.config.IgnoreOlder
+	if most == 0 || !isOlder(c.look.modified, now, d.began, most) {
+		return false
+	}
+	for _, saved := range d.orphans[c.look.inode] {
+		if saved.position != c.look.size {
+			return false
+		}
+	}
+	return true
+}
+
+// isOlder reports that a time is longer ago than most, by the wall clock.
+func isOlder(modified int64, now, began time.Time, most time.Duration) bool {
+	return isOlderAt(modified, now, began, now.Sub(began), most)
+}
+
+// isOlderAt compares with the earlier of two clocks: the wall's, and what it was at
+// began with the time that has passed since. A step never makes a file old.
+func isOlderAt(modified int64, now, began time.Time, passed, most time.Duration) bool {
+	earlier := min(now.UnixNano(), began.UnixNano()+int64(passed))
+	return modified < earlier-int64(most)
+}
+
+// missing handles a file at rest that a scan should have found. One that has a position
+// is looked for at once, as all orphans are at times.
+func (d *discoverer) missing(r *resting, now time.Time) {
+	d.lift(r)
+	if r.saved != nil {
+		d.swept = time.Time{}
+		return
+	}
+	if r.reason == FileWaits {
+		d.searchUnread(r, now)
+	}
+}
+
+// ignore remembers a file that is not read until it is touched.
+func (d *discoverer) ignore(c *candidate) {
+	r := &resting{candidate: *c, reason: FileIgnored}
+	if saved := d.orphans[c.look.inode]; len(saved) > 0 {
+		r.saved = saved[0]
+	}
+	d.lay(r)
+	d.source.log.Info("file is left until it changes: ignore_older", "path", c.path, "modified", time.Unix(0, c.look.modified))
+}
+
+// reposeIdle closes what has been idle for long.
+func (d *discoverer) reposeIdle(now time.Time) {
+	idle := d.source.config.CloseIdle
+	if idle == 0 || d.source.config.Once {
+		return
+	}
+	for _, f := range d.tracked {
+		if f.nameless || now.Sub(f.changed) < idle {
+			continue
+		}
+		if way, whole := f.repose(); way == leavesIdle && whole {
+			d.let(f, way)
+		}
+	}
+}
+
+// let lets the tailer close the file.
+func (d *discoverer) let(f *file, why leaving) {
+	if err := f.release(why); err != nil {
+		return // the next poll sees what changed
+	}
+	d.inboxes[f.lane].notice(f)
+}

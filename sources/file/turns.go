@@ -1,0 +1,130 @@
+package file
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// turnTime is how long a file is read before it makes way for files that wait.
+	turnTime = time.Second
+	// turnPause is the least time between two attempts to make room for them.
+	turnPause = 10 * time.Millisecond
+)
+
+// enqueue lets files wait for a descriptor: those of one scan in the order of their
+// names, behind those of earlier ones.
+func (d *discoverer) enqueue(all []*resting) {
+	slices.SortFunc(all, func(a, b *resting) int { return strings.Compare(a.path, b.path) })
+	d.queue = append(d.queue, all...)
+}
+
+// waiter makes what is known of a file that wants to be opened, r if it rests already.
+func (d *discoverer) waiter(r *resting, c *candidate) *resting {
+	w := &resting{candidate: *c, reason: FileWaits, fromEnd: r == nil && d.fromEnd()}
+	if r != nil {
+		w.saved, w.changed = r.saved, r.changed
+		w.rotated = r.rotated || r.path != c.path
+		d.lift(r)
+	}
+	d.lay(w)
+	return w
+}
+
+// isWaiting reports that an entry of the queue is still to be opened.
+func (d *discoverer) isWaiting(r *resting) bool {
+	return r.reason == FileWaits && d.source.resting[r.look.inode] == r
+}
+
+// isCrowded reports that no descriptor is left for another file.
+func (d *discoverer) isCrowded(now time.Time) bool {
+	most := d.source.config.MaxOpenFiles
+	return most > 0 && len(d.tracked) >= most || d.isTooEarly(noDescriptors, now)
+}
+
+// admit opens the files that wait, in order, as far as descriptors go, and asks
+// others to make room for the rest.
+func (d *discoverer) admit(now time.Time) {
+	queue := d.queue
+	d.queue, d.moving = nil, false
+	for i, r := range queue {
+		if !d.isWaiting(r) {
+			continue
+		}
+		if d.isCrowded(now) {
+			d.queue = append(d.queue, queue[i:]...)
+			break
+		}
+		if d.isTooEarly(r.path, now) || !d.adopt(r, now) {
+			d.queue = append(d.queue, r)
+			continue
+		}
+		d.moving = true
+	}
+	d.makeRoom(now)
+}
+
+// makeRoom closes files for those that wait: first those in which all is delivered,
+// the longest idle ones before others. Where they are not enough, the files
+// that were read longest are read no further, until what was read is delivered.
+func (d *discoverer) makeRoom(now time.Time) {
+	want := len(d.queue)
+	if want == 0 || !d.isCrowded(now) {
+		d.crowd(0, 0, now)
+		return
+	}
+	var done, busy []*file
+	held := 0
+	for _, f := range d.tracked {
+		switch way, _ := f.repose(); {
+		case f.nameless:
+			held++
+		case way != stays:
+			done = append(done, f)
+		default:
+			busy = append(busy, f)
+		}
+	}
+	slices.SortFunc(done, func(a, b *file) int { return a.changed.Compare(b.changed) })
+	for _, f := range done[:min(want, len(done))] {
+		if way, _ := f.repose(); !f.isReleased() {
+			d.let(f, way)
+			d.moving = true
+		}
+	}
+	d.crowd(held, len(d.queue), now)
+	if d.source.config.Once {
+		return // each file has an end
+	}
+	slices.SortFunc(busy, func(a, b *file) int { return a.opened.Compare(b.opened) })
+	for _, f := range busy[:min(max(0, want-len(done)), len(busy))] {
+		if now.Sub(f.opened) >= turnTime {
+			f.yield(true)
+			d.yielding = true
+		}
+	}
+}
+
+// crowd takes the consequences of a look at what holds the descriptors: files without
+// a name can't give theirs back.
+func (d *discoverer) crowd(held, waiting int, now time.Time) {
+	if waiting == 0 && d.yielding {
+		d.yielding = false
+		for _, f := range d.tracked {
+			if f.yield(false) {
+				d.inboxes[f.lane].notice(f)
+			}
+		}
+	}
+	if waiting == 0 || held < len(d.tracked) || held == 0 {
+		d.source.setProblem("")
+		return
+	}
+	problem := fmt.Sprintf("%d deleted or rotated files that are not delivered hold all descriptors (max_open_files): %d files wait unread", held, waiting)
+	d.source.setProblem(problem)
+	if _, report := d.crowded.failed(now); report {
+		d.source.log.Error("no file can be opened: " + problem)
+	}
+}
