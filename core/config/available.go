@@ -2,7 +2,6 @@ package config
 
 import (
 	"reflect"
-	"time"
 )
 
 // unavailable is the one table of what the configuration language has and this
@@ -16,9 +15,6 @@ func unavailable() map[string][]any {
 		"pipeline.source.socket":            {},
 		"pipeline.source.stdin":             {},
 		"source.file.compression":           {"none"},
-		"source.file.ignore_older":          {time.Duration(0)},
-		"source.file.close_idle":            {},
-		"source.file.max_open_files":        {},
 		"source.file.symlink_roots":         {[]string{}},
 		"source.file.delete_after_delivery": {false},
 	}

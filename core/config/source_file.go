@@ -62,6 +62,8 @@ func defaultFileSource() *FileSource {
 		OnLongLine:     "split",
 		Compression:    "none",
 		PollInterval:   250 * time.Millisecond,
+		CloseIdle:      5 * time.Minute,
+		MaxOpenFiles:   1024,
 		FollowSymlinks: true,
 	}
 }

@@ -67,6 +67,9 @@ func newDiscoverer(s *Source, lanes int) *discoverer {
 		if f := d.tracked[in]; f != nil {
 			return f.path
 		}
+		if r := d.source.resting[in]; r != nil {
+			return r.path
+		}
 		return ""
 	}
 	return d
@@ -411,7 +414,7 @@ func (d *discoverer) adopt(r *resting, now time.Time) bool {
 		return true
 	}
 	delete(d.failures, r.path)
-	f.rotated = r.rotated
+	f.rotated = r.rotated && f.emitted.content == f.content // another file may have its inode
 	if d.source.config.Once {
 		f.limit = r.look.size // what it held at the start
 	}

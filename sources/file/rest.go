@@ -194,7 +194,7 @@ func (d *discoverer) missing(r *resting, now time.Time) {
 		d.swept = time.Time{}
 		return
 	}
-	if r.reason == FileWaits {
+	if r.reason == FileWaits && d.failures[r.path] == nil { // else it was said that it can't be read
 		d.searchUnread(r, now)
 	}
 }

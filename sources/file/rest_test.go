@@ -375,7 +375,7 @@ func TestAWaitingFileThatIsRotatedAway(t *testing.T) {
 	l.deliver()
 	l.pass(time.Minute)
 	l.expect("a.log", "b.log")
-	r := &rig{T: t, config: l.source.config}
+	r := &rig{T: t, source: l.source}
 	if n := r.lost(lostVanished); n != len("c.log\n") {
 		t.Errorf("%d bytes are counted as lost", n)
 	}
