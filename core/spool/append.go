@@ -3,6 +3,7 @@ package spool
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // Append takes entries in their order and returns once they are durable. It
@@ -58,13 +59,12 @@ func (s *Spool) makeRoom(ctx context.Context, size int) error {
 		case s.closed:
 			return ErrClosed
 		case s.config.DropNewest && (!fits || s.failing != ""):
-			s.full = s.full || !fits
+			s.noteRoom(fits)
 			return ErrFull
 		case fits && (len(s.pending) == 0 || len(s.pending)+size <= s.limits.pending):
 			return nil
-		case !fits:
-			s.full = true
 		}
+		s.noteRoom(fits)
 		changed := s.changed
 		s.mu.Unlock()
 		select {
@@ -72,6 +72,22 @@ func (s *Spool) makeRoom(ctx context.Context, size int) error {
 		case <-ctx.Done():
 		}
 		s.mu.Lock()
+	}
+}
+
+// fullEvery is how often at most the log tells that a spool is full: one that is
+// freed at the pace of a slow broker is full again and again.
+const fullEvery = time.Minute
+
+// noteRoom keeps that somebody found no room. It is called with mu held.
+func (s *Spool) noteRoom(fits bool) {
+	if fits || s.full {
+		return
+	}
+	s.full = true
+	if time.Since(s.told) >= fullEvery {
+		s.told = time.Now()
+		s.log.Warn("the spool is full until records are delivered", "dir", s.config.Dir, "max_size", s.config.MaxSize, "newest_are_dropped", s.config.DropNewest)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 )
 
 // lockDirectory makes the directory where it is missing and locks it. The lock
@@ -73,26 +75,20 @@ func checkOwn(f *os.File, kind uint32) error {
 // openAt opens a file of the directory; links are not followed.
 func openAt(dir *os.File, name string, flag int) (*os.File, error) {
 	path := filepath.Join(dir.Name(), name)
-	fd, err := unix.Openat(int(dir.Fd()), name, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	switch {
 	case errors.Is(err, unix.ELOOP):
 		return nil, fmt.Errorf("%s is a symbolic link: replace it by a file", path)
 	case err != nil:
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), path)
 	if err := checkOwn(f, unix.S_IFREG); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-func unlinkAt(dir *os.File, name string) error {
-	if err := unix.Unlinkat(int(dir.Fd()), name, 0); err != nil {
-		return &os.PathError{Op: "unlink", Path: filepath.Join(dir.Name(), name), Err: err}
-	}
-	return nil
-}
+func remove(dir *os.File, name string) error { return os.Remove(filepath.Join(dir.Name(), name)) }
 
 // createSegment begins a segment and makes its name durable. What fails is
 // removed, so that the next attempt has the name.
@@ -102,11 +98,13 @@ func createSegment(dir *os.File, h *header) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	crashpoint.At("spool.segment.created")
 	if _, err = file.WriteAt(h.encode(), 0); err == nil {
 		err = dir.Sync()
+		crashpoint.At("spool.segment.synced")
 	}
 	if err != nil {
-		return nil, errors.Join(err, file.Close(), unlinkAt(dir, name))
+		return nil, errors.Join(err, file.Close(), remove(dir, name))
 	}
 	return file, nil
 }
@@ -131,37 +129,39 @@ func listSegments(dir string) ([]int64, error) {
 // setAside gives a damaged segment a name beside its own, under which it stays.
 // move takes its own name away. One that has such a name already keeps it.
 func setAside(dir *os.File, name string, move bool) (string, error) {
-	fd := int(dir.Fd())
+	path := filepath.Join(dir.Name(), name)
 	for n := 0; ; n++ {
-		target := name + ".damaged"
+		target := path + ".damaged"
 		if n > 0 {
-			target = fmt.Sprintf("%s.damaged-%d", name, n)
+			target = fmt.Sprintf("%s.damaged-%d", path, n)
 		}
 		var err error
 		if move {
-			err = unix.Renameat2(fd, name, fd, target, unix.RENAME_NOREPLACE)
+			err = unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, target, unix.RENAME_NOREPLACE)
 		} else {
-			err = unix.Linkat(fd, name, fd, target, 0)
+			err = os.Link(path, target)
 		}
-		if errors.Is(err, unix.EEXIST) && n < 1000 {
-			if !move && sameFile(fd, name, target) {
+		if errors.Is(err, os.ErrExist) && n < 1000 {
+			if !move && sameFile(path, target) {
 				return target, nil
 			}
 			continue
 		}
 		if err != nil {
-			return "", fmt.Errorf("set %s aside: %w", filepath.Join(dir.Name(), name), err)
+			return "", fmt.Errorf("set %s aside: %w", path, err)
 		}
 		return target, dir.Sync()
 	}
 }
 
 // sameFile says that two names are of one file.
-func sameFile(dir int, a, b string) bool {
-	var first, second unix.Stat_t
-	return unix.Fstatat(dir, a, &first, unix.AT_SYMLINK_NOFOLLOW) == nil &&
-		unix.Fstatat(dir, b, &second, unix.AT_SYMLINK_NOFOLLOW) == nil &&
-		first.Dev == second.Dev && first.Ino == second.Ino
+func sameFile(a, b string) bool {
+	first, err := os.Lstat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Lstat(b)
+	return err == nil && os.SameFile(first, second)
 }
 
 func fdatasync(f *os.File) error {

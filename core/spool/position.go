@@ -49,12 +49,17 @@ func (s *Spool) Checkpoint(dst []record.Checkpoint) []record.Checkpoint {
 	return append(dst, record.Checkpoint{Key: s.config.Key, Value: position{s.id, frontier}.encode()})
 }
 
-// Committed says that every position that Checkpoint gave out is durable, which
-// frees the segments before it.
+// Committed says that every position that Checkpoint gave out is durable. The
+// writer frees the segments before it.
 func (s *Spool) Committed() {
 	s.checkpoints.Lock()
 	defer s.checkpoints.Unlock()
-	s.free(s.given)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.committed != s.given {
+		s.committed = s.given
+		s.wakeWriter()
+	}
 }
 
 // frontier is the place before which everything is resolved, over all lanes.

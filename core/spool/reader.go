@@ -75,6 +75,9 @@ func (r *laneReader) run(ctx context.Context) error {
 // errUnreadable is an error of the disk under the log, which may pass.
 var errUnreadable = errors.New("the spool can't be read")
 
+// errNoFrame is what is wrong with damaged bytes.
+var errNoFrame = errors.New("no record begins here")
+
 // pause waits before a read that failed is tried again.
 func (r *laneReader) pause(ctx context.Context, cause error) bool {
 	r.spool.unreadable(cause)
@@ -168,7 +171,12 @@ func (r *laneReader) streamOf(f *frame) *stream {
 // into the next segment or behind what is damaged, and ok is false.
 func (r *laneReader) next(durable int64) (f frame, ok bool, err error) {
 	if r.file == nil || r.place >= r.limit {
-		if err := r.open(); err != nil {
+		if err := r.open(); errors.Is(err, os.ErrNotExist) {
+			gone := r.spool.segmentAt(r.place)
+			r.spool.found(gone.first, stretch{r.place, min(durable, gone.end)}, err)
+			r.place = min(durable, gone.end)
+			return frame{}, false, nil
+		} else if err != nil {
 			return frame{}, false, fmt.Errorf("%w: %w", errUnreadable, err)
 		}
 	}
@@ -184,7 +192,7 @@ func (r *laneReader) next(durable int64) (f frame, ok bool, err error) {
 	if err != nil {
 		return frame{}, false, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
-	r.spool.found(r.scan.header.first, stretch{r.place, behind})
+	r.spool.found(r.scan.header.first, stretch{r.place, behind}, errNoFrame)
 	r.place = behind
 	return frame{}, false, nil
 }
@@ -237,7 +245,7 @@ func (s *Spool) segmentAt(place int64) segment {
 }
 
 // found tells of damage that a reader came across, once for all readers.
-func (s *Spool) found(first int64, d stretch) {
+func (s *Spool) found(first int64, d stretch, cause error) {
 	s.mu.Lock()
 	for i := range s.segments {
 		g := &s.segments[i]
@@ -253,7 +261,7 @@ func (s *Spool) found(first int64, d stretch) {
 		g.damages[d.from] = true
 		told := *g
 		s.mu.Unlock()
-		s.damage(&told, d, errors.New("no record begins here"))
+		s.damage(&told, d, cause)
 		return
 	}
 	s.mu.Unlock()

@@ -30,7 +30,8 @@ func (s *Spool) recover() error {
 				s.dir.Name(), g.maxEntry, s.config.MaxEntry)
 		}
 	}
-	s.free(place)
+	s.committed = place
+	s.free()
 	return nil
 }
 
@@ -100,6 +101,10 @@ func (s *Spool) readLast(file *os.File, g *segment) (use bool, err error) {
 	if g.end == g.first {
 		return false, s.discard(file, g.name(), errors.New("it holds no whole record"))
 	}
+	// What a killed process left in the page cache is believed from here on.
+	if err := fdatasync(file); err != nil {
+		return false, fmt.Errorf("sync %s: %w", file.Name(), err)
+	}
 	if torn := limit - g.end; torn > 0 {
 		s.log.Warn("spool: the end of a write that a crash interrupted is left out: it was not accepted yet",
 			"segment", file.Name(), "byte", g.at(g.end), "bytes", torn)
@@ -120,7 +125,7 @@ func (s *Spool) discard(file *os.File, name string, cause error) error {
 	}
 	if empty {
 		s.log.Info("spool: a segment that a crash left empty is removed", "segment", file.Name())
-		return errors.Join(unlinkAt(s.dir, name), s.dir.Sync())
+		return errors.Join(remove(s.dir, name), s.dir.Sync())
 	}
 	s.metrics.damaged.Add(float64(info.Size()))
 	target, err := setAside(s.dir, name, true)

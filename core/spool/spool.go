@@ -48,6 +48,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -130,28 +131,31 @@ type Spool struct {
 	metrics *meter
 	limits  limits
 	id      spoolID
-	marker  marker       // of the segments that this process makes
-	seed    maphash.Seed // spreads the peers over the lanes
+	marker  marker               // of the segments that this process makes
+	seed    maphash.Seed         // spreads the peers over the lanes
+	sync    func(*os.File) error // makes what was written durable
 
 	dir    *os.File  // holds the lock; owned, closed by Close
 	active *os.File  // the segment that is written; owned by the writer, then Close; nil: the next group begins one
 	wake   chan bool // of one element: something is pending
 	start  int64     // where reading begins
 
-	mu       sync.Mutex
-	segments []segment     // in the order of the log; the last one may be active
-	end      int64         // of what was taken
-	durable  int64         // end of what is accepted: readers go no further
-	pending  []byte        // frames that were taken and not given to the writer; they end at end
-	changed  chan struct{} // closed and replaced when durable, room or a state changes
-	closed   bool          // nothing is taken any more
-	finished bool          // nothing is written any more: readers end at durable
-	failing  string        // why writing fails; "" while it does not
-	reading  string        // why reading fails; "" while it does not
-	full     bool          // somebody found no room since some was made
-	readers  []*laneReader // of Run
+	mu        sync.Mutex
+	segments  []segment     // in the order of the log; the last one may be active
+	end       int64         // of what was taken
+	durable   int64         // end of what is accepted: readers go no further
+	pending   []byte        // frames that were taken and not given to the writer; they end at end
+	changed   chan struct{} // closed and replaced when durable, room or a state changes
+	closed    bool          // nothing is taken any more
+	finished  bool          // nothing is written any more: readers end at durable
+	failing   string        // why writing fails; "" while it does not
+	reading   string        // why reading fails; "" while it does not
+	full      bool          // somebody found no room since some was made
+	readers   []*laneReader // of Run
+	committed int64         // the durable position
+	told      time.Time     // when the log was told last that the spool is full
 
-	checkpoints sync.Mutex // held by Checkpoint and Committed; before mu
+	checkpoints sync.Mutex // guards given; taken before mu
 	given       int64      // the position that Checkpoint gave out last
 }
 
@@ -194,6 +198,7 @@ func Open(config Config) (*Spool, error) {
 		wake:    make(chan bool, 1),
 		changed: make(chan struct{}),
 		seed:    maphash.MakeSeed(),
+		sync:    fdatasync,
 	}
 	rand.Read(s.marker[:]) // never fails, see its documentation
 	var err error
@@ -266,6 +271,7 @@ func (s *Spool) change() {
 // checkpoint was committed.
 func (s *Spool) Close() error {
 	s.metrics.close()
+	s.free()
 	var err error
 	if s.active != nil {
 		err = s.active.Close()

@@ -7,11 +7,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/crashpoint"
 )
 
 // retryAfter is the pause after a write that failed: the disk may be full, and
 // be given room by others.
 const retryAfter = time.Second
+
+// maxIdle is what a spool whose records are all delivered may take on disk.
+const maxIdle = 1 << 20
 
 // group is what one write and one sync make durable.
 type group struct {
@@ -24,9 +29,11 @@ type group struct {
 func (s *Spool) write(ended <-chan struct{}) error {
 	var spare []byte // the other half of a double buffer
 	for {
+		s.free()
 		g := s.nextGroup(spare)
 		if len(g.frames) == 0 {
 			spare = g.frames
+			s.shrink()
 			select {
 			case <-s.wake:
 				continue
@@ -87,9 +94,11 @@ func (s *Spool) commit(g group, ended <-chan struct{}) error {
 		retry := time.NewTimer(retryAfter)
 		select {
 		case <-retry.C:
+		case <-s.wake: // space may be free
+			s.free()
 		case <-ended:
-			retry.Stop()
 		}
+		retry.Stop()
 	}
 }
 
@@ -127,31 +136,35 @@ func (s *Spool) writeGroup(g group) error {
 	if err := s.roll(begin, int64(len(g.frames))); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	at := s.segments[len(s.segments)-1].at(begin)
-	s.mu.Unlock()
+	newest := s.newest()
+	at := newest.at(begin)
+	crashpoint.At("spool.write")
 	// An earlier attempt may have left a part of it: it is written over.
 	if _, err := s.active.WriteAt(g.frames, at); err != nil {
 		return err
 	}
+	crashpoint.At("spool.written")
 	if s.config.NoSync {
 		return nil
 	}
-	if err := fdatasync(s.active); err != nil {
+	if err := s.sync(s.active); err != nil {
 		// What a failed sync leaves behind proves nothing, and a second one may
 		// succeed without writing: the group goes into a new segment.
 		return errors.Join(fmt.Errorf("sync: %w", err), s.abandon())
 	}
+	crashpoint.At("spool.synced")
 	return nil
 }
 
 // roll begins a new segment where there is none or the group would make it too long.
 func (s *Spool) roll(begin, size int64) error {
 	if s.active != nil {
-		s.mu.Lock()
-		used := begin - s.segments[len(s.segments)-1].first
-		s.mu.Unlock()
-		if used == 0 || used+size <= s.limits.segment {
+		used := begin - s.newest().first
+		switch {
+		case removed(s.active):
+			s.log.Error("the segment that is written was removed: what it held and was not delivered is lost with a crash", "segment", s.active.Name())
+			return errors.Join(s.abandon(), s.roll(begin, size))
+		case used == 0 || used+size <= s.limits.segment:
 			return nil
 		}
 		file := s.active
@@ -160,6 +173,11 @@ func (s *Spool) roll(begin, size int64) error {
 			return err
 		}
 	}
+	return s.begin(begin)
+}
+
+// begin makes the segment that a place is the first of.
+func (s *Spool) begin(begin int64) error {
 	h := header{id: s.id, marker: s.marker, first: begin, maxEntry: s.config.MaxEntry}
 	file, err := createSegment(s.dir, &h)
 	if err != nil {
@@ -172,6 +190,19 @@ func (s *Spool) roll(begin, size int64) error {
 	return nil
 }
 
+// newest is the segment that is written.
+func (s *Spool) newest() segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.segments[len(s.segments)-1]
+}
+
+// removed says that somebody has taken a file's name away.
+func removed(f *os.File) bool {
+	var stat unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &stat) == nil && stat.Nlink == 0
+}
+
 // abandon closes the active segment for good, and removes it where nothing in
 // it was ever accepted: the next one then has its name.
 func (s *Spool) abandon() error {
@@ -179,34 +210,64 @@ func (s *Spool) abandon() error {
 	s.active = nil
 	err := file.Close()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	last := len(s.segments) - 1
-	if s.segments[last].end > s.segments[last].first {
+	last := s.segments[len(s.segments)-1]
+	keep := last.end > last.first
+	if !keep {
+		s.segments = s.segments[:len(s.segments)-1]
+	}
+	s.mu.Unlock()
+	if keep {
 		return err
 	}
-	s.segments = s.segments[:last]
-	return errors.Join(err, unlinkAt(s.dir, segmentName(s.durable)), s.dir.Sync())
+	if failed := remove(s.dir, last.name()); !errors.Is(failed, os.ErrNotExist) {
+		err = errors.Join(err, failed)
+	}
+	return errors.Join(err, s.dir.Sync())
 }
 
-// free removes the segments that lie wholly before a durable position. The
-// newest stays: it says where the log ends.
-func (s *Spool) free(committed int64) {
+// free removes the segments that lie wholly before the durable position. The
+// newest stays: it says where the log ends. Nobody else removes any at that time.
+func (s *Spool) free() {
 	for {
 		s.mu.Lock()
-		if len(s.segments) < 2 || s.segments[0].end > committed {
+		if len(s.segments) < 2 || s.segments[0].end > s.committed {
 			s.mu.Unlock()
 			return
 		}
 		name := s.segments[0].name()
 		s.mu.Unlock()
-		if err := unlinkAt(s.dir, name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		crashpoint.At("spool.free")
+		if err := remove(s.dir, name); err != nil && !errors.Is(err, os.ErrNotExist) {
 			s.log.Error("a delivered segment of the spool can't be removed", "segment", name, "error", err)
 			return
 		}
+		crashpoint.At("spool.freed")
 		s.mu.Lock()
 		s.segments = s.segments[1:]
 		s.full = false
 		s.change()
 		s.mu.Unlock()
 	}
+}
+
+// shrink begins a new segment where all of a large one is delivered, so that it
+// can be freed. A failure costs nothing: the next record tries again.
+func (s *Spool) shrink() {
+	s.mu.Lock()
+	last := len(s.segments) - 1
+	idle := s.active != nil && s.committed == s.end && s.durable == s.end && s.end-s.segments[last].first >= min(s.limits.segment/2, maxIdle)
+	end := s.end
+	s.mu.Unlock()
+	if !idle {
+		return
+	}
+	old := s.active
+	if err := s.begin(end); err != nil {
+		s.log.Warn("the spool could not be made smaller", "error", err)
+		return
+	}
+	if err := old.Close(); err != nil {
+		s.log.Warn("a delivered segment of the spool did not close", "error", err)
+	}
+	s.free()
 }
