@@ -101,9 +101,10 @@ func (s *Spool) readLast(file *os.File, g *segment) (use bool, err error) {
 	if g.end == g.first {
 		return false, s.discard(file, g.name(), errors.New("it holds no whole record"))
 	}
-	// What a killed process left in the page cache is believed from here on.
+	// What a killed process left in the page cache is believed from here on. What
+	// was accepted is synced already: a failure means duplicates after another loss of power.
 	if err := fdatasync(file); err != nil {
-		return false, fmt.Errorf("sync %s: %w", file.Name(), err)
+		s.log.Warn("spool: the newest segment can't be synced", "segment", file.Name(), "error", err)
 	}
 	if torn := limit - g.end; torn > 0 {
 		s.log.Warn("spool: the end of a write that a crash interrupted is left out: it was not accepted yet",

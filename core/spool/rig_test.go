@@ -3,8 +3,11 @@ package spool_test
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -16,7 +19,20 @@ import (
 	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childVariable); dir != "" {
+		var begin []int
+		for text := range strings.FieldsSeq(os.Getenv("BARNABAS_TEST_BEGIN")) {
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				panic(err)
+			}
+			begin = append(begin, n)
+		}
+		panic(appendUntilKilled(dir, begin))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func configOf(dir string) spool.Config {
 	return spool.Config{

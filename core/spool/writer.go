@@ -11,9 +11,12 @@ import (
 	"github.com/barnabas-agent/barnabas/core/crashpoint"
 )
 
-// retryAfter is the pause after a write that failed: the disk may be full, and
-// be given room by others.
-const retryAfter = time.Second
+// Pauses after a write that failed, the first and the longest: the disk may be
+// full, and be given room by others.
+const (
+	firstRetry = 20 * time.Millisecond
+	retryAfter = time.Second
+)
 
 // maxIdle is what a spool whose records are all delivered may take on disk.
 const maxIdle = 1 << 20
@@ -77,7 +80,7 @@ func (s *Spool) nextGroup(spare []byte) group {
 
 // commit makes a group durable. After ended, what fails is given up.
 func (s *Spool) commit(g group, ended <-chan struct{}) error {
-	for {
+	for pause := firstRetry; ; pause = min(2*pause, retryAfter) {
 		start := time.Now()
 		err := s.writeGroup(g)
 		if err == nil {
@@ -91,7 +94,7 @@ func (s *Spool) commit(g group, ended <-chan struct{}) error {
 			return fmt.Errorf("spool: %d bytes of records that were not accepted yet are given up: %w", len(g.frames), err)
 		default:
 		}
-		retry := time.NewTimer(retryAfter)
+		retry := time.NewTimer(pause)
 		select {
 		case <-retry.C:
 		case <-s.wake: // space may be free

@@ -41,6 +41,10 @@ func Run(name, dir string, rounds int, out io.Writer) error {
 		return Positions(dir, rounds, out)
 	case "quarantine":
 		return Quarantine(dir, rounds, out)
+	case "spool":
+		return Spool(dir, rounds, out)
+	case "intake":
+		return Intake(dir, rounds, out)
 	}
 	return fmt.Errorf("no life is called %q", name)
 }

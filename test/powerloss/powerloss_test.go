@@ -126,3 +126,20 @@ func TestQuarantineSurvivesTheLossOfPowerAtEveryStep(t *testing.T) {
 	dir := memory(t)
 	survive(t, Record(t, dir, lifeOf("quarantine", dir, 23)), life.CheckQuarantine)
 }
+
+func TestSpoolSurvivesTheLossOfPowerAtEveryStep(t *testing.T) {
+	dir := memory(t)
+	survive(t, Record(t, dir, lifeOf("spool", dir, 37)), life.CheckSpool)
+}
+
+// A sync that fails proves nothing of what was written before it: the records of
+// the group are written again, elsewhere.
+func TestSpoolSurvivesTheLossOfPowerAfterSyncsThatFailed(t *testing.T) {
+	for _, inject := range []string{"when=2..400+3", "when=3..400+4", "when=5..400+2"} {
+		t.Run(inject, func(t *testing.T) {
+			t.Parallel()
+			dir := memory(t)
+			survive(t, Record(t, dir, lifeOf("intake", dir, 16), "-e", "inject=fdatasync:error=EIO:"+inject), life.CheckIntake)
+		})
+	}
+}

@@ -81,6 +81,42 @@ func bugs() []bug {
 			packages: "./test/powerloss",
 			run:      "Quarantine",
 		},
+		{
+			name: "no directory fsync for the spool",
+			file: "core/spool/directory.go",
+			old:  "		err = dir.Sync()\n		crashpoint.At(\"spool.segment.synced\")\n",
+			new:  "		crashpoint.At(\"spool.segment.synced\")\n",
+
+			packages: "./test/powerloss",
+			run:      "SpoolSurvives",
+		},
+		{
+			name: "spool acknowledged before its sync",
+			file: "core/spool/writer.go",
+			old:  "	if s.config.NoSync {\n",
+			new:  "	if true {\n",
+
+			packages: "./test/powerloss",
+			run:      "SpoolSurvives",
+		},
+		{
+			name: "failed fsync of the spool believed later",
+			file: "core/spool/writer.go",
+			old:  "		return errors.Join(fmt.Errorf(\"sync: %w\", err), s.abandon())\n",
+			new:  "		return fmt.Errorf(\"sync: %w\", err)\n",
+
+			packages: "./test/powerloss",
+			run:      "SpoolSurvives.*AfterSyncsThatFailed",
+		},
+		{
+			name: "spool's position moved by any delivery",
+			file: "core/spool/progress.go",
+			old:  "		least = min(least, s.bound)\n",
+			new:  "		_ = s.bound\n",
+
+			packages: "./core/spool",
+			run:      "Model|Contract",
+		},
 	}
 }
 
