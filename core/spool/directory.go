@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -25,13 +26,28 @@ func lockDirectory(path string) (*os.File, error) {
 	if err := checkOwn(dir, unix.S_IFDIR); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errors.New("it is in use by another agent")
-		}
+	if err := lock(dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), dir.Close())
 	}
 	return dir, nil
+}
+
+// lockWait is how long a lock may outlive its holder: a process that the holder
+// was about to start shares it until it has become another program.
+const lockWait = 500 * time.Millisecond
+
+func lock(dir *os.File) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lockWait); ; <-tick.C {
+		err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return err
+		case time.Now().After(deadline):
+			return errors.New("it is in use by another agent")
+		}
+	}
 }
 
 // makeDirectory makes a directory and what is missing above it, durably.

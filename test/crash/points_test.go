@@ -22,10 +22,12 @@ import (
 )
 
 // onlyInLives are the points that an agent passes after a fault of its disk or
-// after minutes; the lives of the stores pass them all.
+// after minutes, or not at all where its sources are files; the lives of the
+// stores pass them all.
 func onlyInLives() []string {
 	return []string{
 		"checkpoint.previous.written", "checkpoint.previous.renamed", "checkpoint.rewrite", "checkpoint.rewrite.written",
+		"spool.segment.created", "spool.segment.synced", "spool.write", "spool.written", "spool.synced", "spool.free", "spool.freed",
 	}
 }
 
@@ -220,6 +222,7 @@ func TestStoresKilledAtEachPoint(t *testing.T) {
 	}{
 		{"positions", "core/checkpoint", life.CheckPositions},
 		{"quarantine", "core/quarantine", life.CheckQuarantine},
+		{"spool", "core/spool", life.CheckSpool},
 	} {
 		found := points(t)
 		for _, name := range sortedNames(found) {

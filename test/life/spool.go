@@ -22,20 +22,32 @@ import (
 // position stored.
 const deliverEvery = 7
 
-// Spool appends one record a round to a spool of small segments and starts anew
-// every fifth. Every seventh, all of it is delivered, its position stored, and
-// what lies before it freed.
+// Spool appends one record a round to a spool of small segments, behind the last
+// round that it finds, and starts anew every fifth. Every seventh, all of it is
+// delivered, its position stored, and what lies before it freed.
 func Spool(dir string, rounds int, out io.Writer) error {
-	for last := 0; last < rounds; last += 5 {
+	for last := 0; last < rounds; {
 		err := withStore(dir, func(store *checkpoint.Store, saved []record.Checkpoint) error {
+			held, err := heldBy(store)
+			if err != nil {
+				return err
+			}
+			waiting, err := spooledRounds(dir, saved)
+			if err != nil {
+				return err
+			}
+			if last = held; len(waiting) > 0 {
+				last = max(held, waiting[len(waiting)-1])
+			}
 			l := newLane()
 			return withSpool(dir, saved, l, func(ctx context.Context, s *spool.Spool) error {
-				for round := last + 1; round <= min(rounds, last+5); round++ {
-					if err := appendRound(ctx, s, round, out); err != nil {
+				for begin := last; last < min(rounds, begin+5); {
+					last++
+					if err := appendRound(ctx, s, last, out); err != nil {
 						return err
 					}
-					if round%deliverEvery == 0 {
-						if err := l.deliver(round, s, store); err != nil {
+					if last%deliverEvery == 0 {
+						if err := l.deliver(last, s, store); err != nil {
 							return err
 						}
 					}
@@ -50,7 +62,7 @@ func Spool(dir string, rounds int, out io.Writer) error {
 	return nil
 }
 
-// Intake is Spool without deliveries, and so without positions.
+// Intake is Spool without deliveries, and so without positions. It begins once.
 func Intake(dir string, rounds int, out io.Writer) error {
 	for last := 0; last < rounds; last += 5 {
 		err := withSpool(dir, nil, newLane(), func(ctx context.Context, s *spool.Spool) error {
@@ -66,6 +78,15 @@ func Intake(dir string, rounds int, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// spooledRounds returns the rounds whose records wait in the spool.
+func spooledRounds(dir string, saved []record.Checkpoint) ([]int, error) {
+	l := newLane()
+	if err := withSpool(dir, saved, l, func(context.Context, *spool.Spool) error { return nil }); err != nil {
+		return nil, err
+	}
+	return l.rounds()
 }
 
 func appendRound(ctx context.Context, s *spool.Spool, round int, out io.Writer) error {
@@ -114,36 +135,34 @@ func withSpool(dir string, saved []record.Checkpoint, l *lane, feed func(context
 }
 
 // CheckSpool reads the spool in dir: it must hold every record that was
-// acknowledged and not delivered, in order and whole, and take further ones.
-func CheckSpool(dir string, acknowledged int) error {
+// acknowledged and not delivered, in order and whole, and take further ones. As
+// many more as that may have been accepted unsaid.
+func CheckSpool(dir string, acknowledged, more int) error {
 	return withStore(dir, func(_ *checkpoint.Store, saved []record.Checkpoint) error {
-		return checkSpool(dir, saved, acknowledged, (acknowledged+1)/deliverEvery*deliverEvery)
+		return checkSpool(dir, saved, acknowledged, more, (acknowledged+more)/deliverEvery*deliverEvery)
 	})
 }
 
 // CheckIntake is CheckSpool where nothing was delivered.
-func CheckIntake(dir string, acknowledged int) error { return checkSpool(dir, nil, acknowledged, 0) }
+func CheckIntake(dir string, acknowledged, more int) error {
+	return checkSpool(dir, nil, acknowledged, more, 0)
+}
 
 // checkSpool takes the last round that may have been delivered.
-func checkSpool(dir string, saved []record.Checkpoint, acknowledged, delivered int) error {
-	l := newLane()
-	err := withSpool(dir, saved, l, func(ctx context.Context, s *spool.Spool) error {
-		_, err := s.Append(ctx, []spool.Entry{{Peer: "peer", Value: spooled(acknowledged + 2)}})
+func checkSpool(dir string, saved []record.Checkpoint, acknowledged, more, delivered int) error {
+	further := acknowledged + more + 1
+	err := withSpool(dir, saved, newLane(), func(ctx context.Context, s *spool.Spool) error {
+		_, err := s.Append(ctx, []spool.Entry{{Peer: "peer", Value: spooled(further)}})
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	var rounds []int
-	for _, one := range l.records {
-		digits, _, _ := strings.Cut(one, " ")
-		round, err := strconv.Atoi(digits)
-		if err != nil || one != string(spooled(round)) {
-			return fmt.Errorf("a record is not whole: %.40q", one)
-		}
-		rounds = append(rounds, round)
+	rounds, err := spooledRounds(dir, saved)
+	if err != nil {
+		return err
 	}
-	if len(rounds) == 0 || rounds[len(rounds)-1] != acknowledged+2 {
+	if len(rounds) == 0 || rounds[len(rounds)-1] != further {
 		return fmt.Errorf("the spool takes nothing more: it holds %v", rounds)
 	}
 	next := delivered + 1
@@ -191,6 +210,20 @@ func (l *lane) Submit(_ context.Context, b *record.Batch) error {
 
 func (l *lane) Discard(*record.Batch) {}
 
+// rounds returns the rounds of the records, each of which must be whole.
+func (l *lane) rounds() ([]int, error) {
+	var all []int
+	for _, one := range l.records {
+		digits, _, _ := strings.Cut(one, " ")
+		round, err := strconv.Atoi(digits)
+		if err != nil || one != string(spooled(round)) {
+			return nil, fmt.Errorf("a record is not whole: %.40q", one)
+		}
+		all = append(all, round)
+	}
+	return all, nil
+}
+
 // deliver resolves everything up to the record of a round and stores the position.
 func (l *lane) deliver(round int, s *spool.Spool, store *checkpoint.Store) error {
 	want := string(spooled(round))
@@ -205,7 +238,8 @@ func (l *lane) deliver(round int, s *spool.Spool, store *checkpoint.Store) error
 		}
 		<-changed
 	}
-	if err := store.Commit(context.Background(), s.Checkpoint(nil)); err != nil {
+	positions := append(s.Checkpoint(nil), record.Checkpoint{Key: roundKey, Value: []byte(strconv.Itoa(round))})
+	if err := store.Commit(context.Background(), positions); err != nil {
 		return err
 	}
 	s.Committed()
