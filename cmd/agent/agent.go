@@ -23,6 +23,7 @@ import (
 	"github.com/barnabas-agent/barnabas/core/pluginhost"
 	"github.com/barnabas-agent/barnabas/core/producer"
 	"github.com/barnabas-agent/barnabas/core/quarantine"
+	"github.com/barnabas-agent/barnabas/sources/socket"
 )
 
 // What the composition root promises of its parts.
@@ -52,7 +53,8 @@ type agent struct {
 	streams streams
 	shown   *screen
 
-	closers   []func() // what assemble opened, in that order
+	inherited *socket.Inherited // from systemd
+	closers   []func()          // what assemble opened, in that order
 	store     *checkpoint.Store
 	window    *pipeline.Window // stops all sources while the store can't keep up
 	server    *admin.Server
@@ -86,6 +88,7 @@ type line struct {
 func assemble(ctx context.Context, c *config.Config, log *slog.Logger, f runFlags, s streams, shown *screen) (*agent, error) {
 	a := &agent{config: c, log: log, metrics: metric.New(), started: time.Now(), flags: f, streams: s, shown: shown}
 	a.meter = newMeter(a.metrics.Gatherer(), time.Now)
+	a.inherited = socket.Inherit()
 	for _, open := range []func(context.Context) error{
 		a.openState, a.openServer, a.openDevBroker, a.openPipelines,
 	} {
@@ -171,7 +174,7 @@ func (a *agent) openPipelines(ctx context.Context) error {
 		return show(append(refused, checkStages(ctx, a.host, a.config)...), a.streams.err)
 	}
 	for i := range a.config.Pipelines {
-		if err := a.openPipeline(&a.config.Pipelines[i]); err != nil {
+		if err := a.openPipeline(ctx, &a.config.Pipelines[i]); err != nil {
 			return err
 		}
 	}
@@ -265,7 +268,7 @@ func (a *agent) closeStages() error {
 }
 
 // openPipeline puts a pipeline together.
-func (a *agent) openPipeline(c *config.Pipeline) error {
+func (a *agent) openPipeline(ctx context.Context, c *config.Pipeline) error {
 	client := a.producer(c.Producer).Client(c.Name, producer.SendMode(c.Send))
 	l := &line{config: c, client: client}
 	var stages []pipeline.Stage
@@ -279,7 +282,7 @@ func (a *agent) openPipeline(c *config.Pipeline) error {
 	a.lines = append(a.lines, l)
 	var sources []pipeline.Source
 	for i := range c.Sources {
-		source, err := a.openSource(c, &c.Sources[i])
+		source, err := a.openSource(ctx, c, &c.Sources[i])
 		if err != nil {
 			return fmt.Errorf("pipeline %q, source %q: %w", c.Name, c.Sources[i].Name, err)
 		}

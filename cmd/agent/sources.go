@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -35,7 +36,7 @@ type origin struct {
 }
 
 // openSource makes a source with its saved positions.
-func (a *agent) openSource(p *config.Pipeline, s *config.Source) (source, error) {
+func (a *agent) openSource(ctx context.Context, p *config.Pipeline, s *config.Source) (source, error) {
 	o := origin{pipeline: p.Name, name: s.Name, prefix: p.Name + keySeparator + s.Name + keySeparator}
 	var err error
 	if o.saved, err = a.store.Load(o.prefix); err != nil {
@@ -47,6 +48,8 @@ func (a *agent) openSource(p *config.Pipeline, s *config.Source) (source, error)
 	switch s.Kind {
 	case config.SourceFile:
 		return a.openFile(o, s.File)
+	case config.SourceSocket:
+		return a.openSocket(ctx, o, s.Socket)
 	default:
 		return nil, errors.New("no such kind of source")
 	}

@@ -16,7 +16,7 @@ import (
 // spool in the data directory.
 type SocketSource struct {
 	Listen         Listen
-	Framing        Framing        // of a stream; a datagram is one record
+	Framing        Framing        // of a stream; a datagram is one record, without the framing's delimiter
 	MaxFrame       int64          // bytes of a record
 	MaxConnections int            // of a stream
 	IdleTimeout    time.Duration  // of a connection; 0: none
@@ -200,7 +200,10 @@ func (d *decoder) checkSocket(s *SocketSource, places Places) {
 		}
 	}
 	if network == UDP || network == Unixgram {
-		refuse("for streams", "leave it out: a datagram is one record", "framing", "max_connections", "idle_timeout")
+		refuse("for streams", "leave it out: a datagram is one record", "max_connections", "idle_timeout")
+		if s.Framing == FramingOctetCounting || s.Framing == FramingLengthPrefix {
+			refuse("for streams where it counts", "leave it out: a datagram is one record", "framing")
+		}
 	}
 	if network != Unix && network != Unixgram {
 		refuse("for unix sockets", "leave it out; for systemd:// it is in the socket unit", "mode", "group")

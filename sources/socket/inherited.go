@@ -44,6 +44,26 @@ func (i *Inherited) named(name string) ([]*os.File, error) {
 	return nil, fmt.Errorf("systemd handed over no socket of that name, only %s: FileDescriptorName= of the socket unit gives the name", strings.Join(slices.Compact(known), ", "))
 }
 
+// IsUDP says that l is a UDP socket of systemd's.
+func (i *Inherited) IsUDP(l Listen) bool {
+	if l.Network != Systemd {
+		return false
+	}
+	files, err := i.named(l.Address)
+	if err != nil {
+		return false
+	}
+	for _, f := range files {
+		fd := int(f.Fd())
+		kind, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+		family, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+		if kind == unix.SOCK_DGRAM && family != unix.AF_UNIX {
+			return true
+		}
+	}
+	return false
+}
+
 // openInherited makes listeners and datagram sockets of the descriptors of that
 // name, each with a descriptor of its own, so that closing it closes nothing of systemd's.
 func openInherited(inherited *Inherited, name string) (listeners []net.Listener, sockets []net.PacketConn, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,7 +32,8 @@ const (
 // meter holds the source's children of the metric table.
 type meter struct {
 	connections prometheus.Gauge
-	dropped     *prometheus.CounterVec // by reason
+	dropped     *prometheus.CounterVec // by reason, of all sources
+	total       atomic.Int64           // of this source
 }
 
 func newMeter(table *metric.Table, pipeline, source string) *meter {
@@ -43,6 +45,7 @@ func newMeter(table *metric.Table, pipeline, source string) *meter {
 
 func (m *meter) drop(reason string, n int) {
 	if n > 0 {
+		m.total.Add(int64(n))
 		m.dropped.WithLabelValues(reason).Add(float64(n))
 	}
 }

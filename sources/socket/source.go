@@ -213,6 +213,9 @@ func (s *Source) serve(soft context.Context) error {
 		context.AfterFunc(hard, func() { end.Stop() })
 		s.wake()
 	})()
+	for _, address := range s.Addresses() {
+		s.log.Info("listening", "network", address.Network(), "address", address.String())
+	}
 	var group errgroup.Group
 	for _, l := range s.listeners {
 		group.Go(func() error { return s.accept(soft, hard, l) })
@@ -276,6 +279,16 @@ func (s *Source) Connections() []ConnectionStatus {
 	slices.SortFunc(all, func(a, b ConnectionStatus) int { return strings.Compare(a.Peer, b.Peer) })
 	return all
 }
+
+// Connected returns how many connections are open.
+func (s *Source) Connected() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.connections)
+}
+
+// Dropped returns how many connections, frames and datagrams were not taken.
+func (s *Source) Dropped() int64 { return s.meter.total.Load() }
 
 // Checkpoint implements pipeline.Source: the positions are the spool's.
 func (s *Source) Checkpoint(dst []record.Checkpoint) []record.Checkpoint {
