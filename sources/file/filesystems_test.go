@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -36,15 +37,24 @@ func mount(t *testing.T, arguments ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	openToAll(t, dir)
+	mountOn(t, dir, arguments...)
+	return dir
+}
+
+// mountOn mounts what arguments name on dir until the test ends, or calls the
+// function that it returns.
+func mountOn(t *testing.T, dir string, arguments ...string) (unmount func()) {
+	t.Helper()
 	if out, err := exec.Command("mount", append(arguments, dir)...).CombinedOutput(); err != nil {
 		withoutMounts(t, "mount %s: %v\n%s", strings.Join(arguments, " "), err, out)
 	}
-	t.Cleanup(func() {
+	unmount = sync.OnceFunc(func() {
 		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
 			t.Errorf("umount: %v\n%s", err, out)
 		}
 	})
-	return dir
+	t.Cleanup(unmount)
+	return unmount
 }
 
 // withoutMounts skips a test that needs a mount, unless it must not be skipped.

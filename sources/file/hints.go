@@ -31,7 +31,7 @@ type hints struct {
 
 // start opens the watcher, if the system has one left.
 func (h *hints) start() {
-	watcher, err := fsnotify.NewWatcher()
+	watcher, err := fsnotify.NewBufferedWatcher(hintBurst) // so that a burst is there when it is looked for
 	if err != nil {
 		h.warn(err)
 		return

@@ -27,8 +27,10 @@ type rig struct {
 }
 
 // newRig makes a rig over patterns relative to its folder.
-func newRig(t *testing.T, patterns ...string) *rig {
-	r := &rig{T: t, dir: t.TempDir(), positions: sourcetest.Positions{}}
+func newRig(t *testing.T, patterns ...string) *rig { return newRigIn(t, t.TempDir(), patterns...) }
+
+func newRigIn(t *testing.T, dir string, patterns ...string) *rig {
+	r := &rig{T: t, dir: dir, positions: sourcetest.Positions{}}
 	r.config = configOf()
 	for _, p := range patterns {
 		r.config.Include = append(r.config.Include, r.path(p))
