@@ -148,7 +148,10 @@ func (f *file) observe(now time.Time) (ready bool, err error) {
 	f.measureLocked(l.size)
 	if differs {
 		f.changed = now
-		f.final, f.idleAt = false, 0 // what is written after all may be part of a line
+		f.final, f.idleAt = false, 0   // what is written after all may be part of a line
+		if f.leaving != leavesOthers { // then it is opened again in any case
+			f.last, f.leaving = nil, stays
+		}
 	}
 	if f.held && f.idleAt == 0 && now.Sub(f.changed) >= f.rules.multiline.Timeout {
 		f.idleAt = f.size

@@ -66,7 +66,7 @@ func (m *model) create(name string) *thing {
 	defer f.Close()
 	l, err := lookAt(int(f.Fd()))
 	m.must(err)
-	th := &thing{id: identify(int(f.Fd()), l.inode), body: newBody("", nil, 0)}
+	th := &thing{id: identify(int(f.Fd()), l.inode), body: newBody()}
 	th.bodies = []*body{th.body}
 	m.all = append(m.all, th)
 	m.names[name] = th

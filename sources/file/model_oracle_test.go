@@ -26,8 +26,6 @@ type thing struct {
 // body is what a file held from one truncation to the next.
 type body struct {
 	bytes     string
-	parent    *body
-	shared    int // so many bytes are the parent's
 	owed      int // once it can't be read any more: what has to arrive; -1 before
 	delivered int // from the beginning on, ever
 }
@@ -42,6 +40,7 @@ type mark struct {
 // following is what the agent knows of a file that it has open.
 type following struct {
 	file    *file
+	last    *state   // the file's, when it was looked at
 	content *content // the agent's view of what body was when the agent began with it
 	start   mark     // where its first record must begin
 	latest  *reading // nil before the first record
@@ -63,25 +62,12 @@ type reading struct {
 	ends   []mark // of the records that are not delivered
 }
 
-func newBody(bytes string, parent *body, shared int) *body {
-	b := &body{bytes: bytes, parent: parent, shared: shared, owed: -1}
-	if parent != nil {
-		b.delivered = min(shared, parent.delivered)
-	}
-	return b
-}
+func newBody() *body { return &body{owed: -1} }
 
-// continues says that the first n bytes of b are those of other.
+// continues says that the first n bytes of b are those of other, so that a position
+// in one is as good in the other.
 func (b *body) continues(other *body, n int) bool {
-	for ; b != nil; b = b.parent {
-		if b == other {
-			return true
-		}
-		if b.shared < n {
-			return false
-		}
-	}
-	return false
+	return len(b.bytes) >= n && len(other.bytes) >= n && b.bytes[:n] == other.bytes[:n]
 }
 
 // lose says that nothing of the body can be read any more.
@@ -93,7 +79,7 @@ func (b *body) lose(read int) {
 
 // in returns the position at which b is read on, 0 if it is not what m is of.
 func (m mark) in(b *body) int {
-	if m.body == nil || len(b.bytes) < m.position || !b.continues(m.body, m.position) {
+	if m.body == nil || !b.continues(m.body, m.position) {
 		return 0
 	}
 	return m.position
@@ -133,7 +119,8 @@ func (m *model) replaced(th *thing, rest string) {
 		fl.stale = true
 	}
 	read := th.read()
-	th.body = newBody(rest, old, len(rest))
+	th.body = newBody()
+	th.body.bytes, th.body.delivered = rest, min(len(rest), old.delivered)
 	th.bodies = append(th.bodies, th.body)
 	old.lose(read)
 }
@@ -203,7 +190,8 @@ func (m *model) saw(th *thing, f *file) {
 		fl.cut = true
 	}
 	fl.known = size
-	if f.last != nil { // it may be closed
+	if f.last != nil && f.last != fl.last { // it may be closed
+		fl.last = f.last
 		th.resume = mark{th.body, int(f.last.position), int(f.last.size)}
 	}
 }
@@ -383,10 +371,7 @@ func (m *model) settle() {
 		f := m.open(th)
 		if fl := th.followed; fl != nil && f == nil {
 			th.followed = nil
-			switch {
-			case fl.stale: // rewritten in the moment between the last look and the end
-				th.body.lose(0)
-			case th.body.delivered < len(th.body.bytes):
+			if th.body.delivered < len(th.body.bytes) {
 				m.Fatalf("%s was closed with %d of %d bytes delivered", fl.file.path, th.body.delivered, len(th.body.bytes))
 			}
 		}

@@ -93,11 +93,9 @@ func (f *file) mayLeaveLocked() bool {
 		return true // what is unread is seen when it is opened again
 	case f.leaving == leavesIdle:
 		return l == f.seen
-	case l.size != f.cursor:
-		f.measureLocked(l.size)
-		return false
 	default:
-		return true
+		f.measureLocked(l.size)
+		return l.size == f.cursor && l.modified == f.seen.modified
 	}
 }
 

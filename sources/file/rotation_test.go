@@ -208,6 +208,33 @@ func TestFileThatGrowsWhileItIsReleased(t *testing.T) {
 	}
 }
 
+// TestFileThatIsRewrittenWhileItIsReleased keeps the size, before the tailer's last
+// look or before one more poll.
+func TestFileThatIsRewrittenWhileItIsReleased(t *testing.T) {
+	for name, polled := range map[string]bool{"seen by a poll": true, "seen by the tailer": false} {
+		t.Run(name, func(t *testing.T) {
+			m := newSteps(t)
+			path, gone := filepath.Join(m.dir, "a.log"), filepath.Join(m.dir, "gone")
+			appendTo(t, path, "one\n")
+			m.look()
+			m.lane.Deliver(1)
+			mustDo(t, os.Rename(path, gone))
+			m.discoverer.poll(time.Now()) // releases the file
+			mustDo(t, os.WriteFile(gone, []byte("two\n"), 0o600))
+			later := time.Now().Add(time.Second)
+			mustDo(t, os.Chtimes(gone, later, later))
+			if polled {
+				m.discoverer.poll(time.Now())
+			}
+			m.readAll()
+			m.look()
+			if got := m.lane.Values(); !slices.Equal(got, []string{"one", "two"}) {
+				t.Errorf("read %q", got)
+			}
+		})
+	}
+}
+
 // steps is a source whose goroutines are replaced by calls.
 type steps struct {
 	t          *testing.T
