@@ -134,7 +134,7 @@ func (a *agent) openState(context.Context) error {
 	}
 	a.opened("positions", a.store.Close)
 	a.window = pipeline.NewWindow(pipeline.UnstoredWindow, a.log)
-	return nil
+	return a.tellState()
 }
 
 func (a *agent) openServer(ctx context.Context) error {

@@ -62,12 +62,16 @@ func readFile(path string) (contents, error) {
 		return contents{}, err
 	}
 	defer f.Close()
-	image, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	info, err := f.Stat()
 	if err != nil {
-		return contents{}, &damagedError{err}
+		return contents{}, err
 	}
-	if len(image) > maxFileSize {
+	if info.Size() > maxFileSize {
 		return contents{}, &damagedError{fmt.Errorf("more than %d bytes", maxFileSize)}
+	}
+	image := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, image); err != nil {
+		return contents{}, &damagedError{err}
 	}
 	c, err := parse(image)
 	var newer *newerFormatError

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/barnabas-agent/barnabas/core/crashpoint"
 	"github.com/barnabas-agent/barnabas/core/record"
@@ -33,6 +34,11 @@ const (
 	// previousAge is how old the previous copy may become while commits go on.
 	previousAge = 10 * time.Minute
 	maxKeySize  = bolt.MaxKeySize
+
+	// fillStep is how many positions a new file takes at once, and fillPercent how
+	// full its pages become: keys come in order, and later ones in between.
+	fillStep    = 10_000
+	fillPercent = 0.9
 )
 
 // Store holds the positions of one data directory. Its methods may be called
@@ -45,7 +51,9 @@ type Store struct {
 	mu     sync.Mutex // guards all below, and is held through a commit's fsync
 	db     *bolt.DB
 	sum    sum
+	tried  sum       // that a commit which failed would have made
 	copied time.Time // when the previous copy was made
+	first  bool      // there was neither file
 	lost   bool
 	marked bool  // the file says that positions were lost
 	stale  bool  // a write failed: what is on disk is unknown until a new file is written
@@ -101,6 +109,7 @@ func (s *Store) recover(current, previous string) (contents, error) {
 	if err != nil {
 		return contents{}, err
 	}
+	s.first = !damaged && !damagedToo
 	return contents{lost: damaged || damagedToo}, nil
 }
 
@@ -126,6 +135,10 @@ func (s *Store) aside(path string, cause error) (moved bool, err error) {
 // absence of a position says nothing: a source must not take this for its first
 // start. It holds until the process ends, and across starts until the first commit.
 func (s *Store) Lost() bool { return s.lost }
+
+// First reports that the directory held no positions when the store was opened,
+// as before the very first start, or where it is not the one it was.
+func (s *Store) First() bool { return s.first }
 
 // Load returns the positions whose key begins with prefix, ordered by key. The
 // values are the caller's.
@@ -191,7 +204,7 @@ func (s *Store) commit(positions []record.Checkpoint) error {
 		return meta.Put([]byte(sumKey), next.encode())
 	})
 	if err != nil {
-		s.stale = true
+		s.stale, s.tried = true, next
 		return err
 	}
 	crashpoint.At("checkpoint.committed")
@@ -216,9 +229,13 @@ func put(bucket *bolt.Bucket, total *sum, p record.Checkpoint) error {
 	return bucket.Put(key, encodeValue(p.Key, p.Value))
 }
 
-// rewrite continues in a new file, written from what bbolt has mapped.
+// rewrite continues in a new file, written from what bbolt has mapped, or from the
+// old file where it has lost that.
 func (s *Store) rewrite() error {
 	pairs, err := readAll(s.db, "")
+	if errors.Is(err, bolterrors.ErrInvalidMapping) {
+		pairs, err = s.readCurrent()
+	}
 	if err != nil {
 		return err
 	}
@@ -239,9 +256,26 @@ func (s *Store) rewrite() error {
 	return nil
 }
 
+// readCurrent reads the current file, which must hold what was last committed, or
+// what the commit that failed would have made of it.
+func (s *Store) readCurrent() ([]pair, error) {
+	c, err := readFile(s.path(positionsFile))
+	if err != nil {
+		return nil, err
+	}
+	var held sum
+	for _, p := range c.pairs {
+		held.add(p.key, p.value)
+	}
+	if held != s.sum && held != s.tried {
+		return nil, fmt.Errorf("%s holds other positions than were committed: restart the agent", s.path(positionsFile))
+	}
+	return c.pairs, nil
+}
+
 // install makes the new file the current one, durably, and opens it.
 func (s *Store) install() error {
-	db, err := openDatabase(s.path(newFile))
+	db, err := openDatabase(s.path(newFile), 0)
 	if err != nil {
 		return err
 	}
@@ -319,9 +353,10 @@ func (s *Store) guard(f func() error) (err error) {
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
 
-// openDatabase opens a positions file that this process wrote.
-func openDatabase(path string) (*bolt.DB, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{PageSize: pageSize, Timeout: time.Second, OpenFile: openOwn})
+// openDatabase opens a positions file that this process wrote, or makes an empty
+// one. At least size bytes of it are mapped.
+func openDatabase(path string, size int) (*bolt.DB, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{PageSize: pageSize, InitialMmapSize: size, Timeout: time.Second, OpenFile: openOwn})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -339,22 +374,18 @@ func writeFile(path string, c contents) (total sum, err error) {
 	if err := removeIfThere(path); err != nil {
 		return total, err
 	}
-	db, err := openDatabase(path)
+	size := 64 << 10
+	for _, p := range c.pairs {
+		size += 2 * (elementSize + len(p.key) + valueHeaderSize + len(p.value))
+	}
+	db, err := openDatabase(path, size) // mapped as large as it becomes: to map it anew copies all that is not written
 	if err != nil {
 		return total, err
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		bucket, err := tx.CreateBucket([]byte(positionsBucket))
-		if err != nil {
-			return err
-		}
-		for _, p := range c.pairs {
-			if err := put(bucket, &total, record.Checkpoint{Key: p.key, Value: p.value}); err != nil {
-				return err
-			}
-		}
-		return writeMeta(tx, total, c.lost)
-	})
+	db.NoSync = true // once at the end is enough: until then nobody relies on it
+	if total, err = fill(db, c); err == nil {
+		err = db.Sync()
+	}
 	if err != nil {
 		db.Close()
 		return total, err
@@ -363,6 +394,31 @@ func writeFile(path string, c contents) (total sum, err error) {
 		return total, err
 	}
 	return total, syncFile(path)
+}
+
+// fill puts the contents into an empty database, by and by, since a transaction is
+// kept in memory until it ends.
+func fill(db *bolt.DB, c contents) (total sum, err error) {
+	for first := 0; first == 0 || first < len(c.pairs); first += fillStep {
+		err := db.Update(func(tx *bolt.Tx) error {
+			bucket, err := tx.CreateBucketIfNotExists([]byte(positionsBucket))
+			if err != nil {
+				return err
+			}
+			bucket.FillPercent = fillPercent
+			for _, p := range c.pairs[first:min(len(c.pairs), first+fillStep)] {
+				total.add(p.key, p.value)
+				if err := bucket.Put([]byte(p.key), encodeValue(p.key, p.value)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, db.Update(func(tx *bolt.Tx) error { return writeMeta(tx, total, c.lost) })
 }
 
 func removeIfThere(path string) error {

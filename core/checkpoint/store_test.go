@@ -179,9 +179,10 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestParseTakesAnyByteFlipped flips one bit of every byte of a file, and cuts it at every length.
+// TestParseTakesAnyByteFlipped flips one bit of every byte of a file, makes it
+// zero with all of its sector, and cuts the file there.
 func TestParseTakesAnyByteFlipped(t *testing.T) {
-	dir := filled(t, 60)
+	dir := filled(t, 40)
 	image, err := os.ReadFile(filepath.Join(dir, positionsFile))
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +196,7 @@ func TestParseTakesAnyByteFlipped(t *testing.T) {
 		for _, p := range c.pairs {
 			found = append(found, record.Checkpoint{Key: p.key, Value: p.value})
 		}
-		checkAllOldOrNew(t, name, found, 60)
+		checkAllOldOrNew(t, name, found, 40)
 	}
 	for i := range image {
 		image[i] ^= 1 << (i % 8)
@@ -203,6 +204,12 @@ func TestParseTakesAnyByteFlipped(t *testing.T) {
 		image[i] ^= 1 << (i % 8)
 		if i%7 == 0 {
 			check(fmt.Sprintf("cut to %d", i), image[:i])
+		}
+		if i%512 == 0 {
+			sector := bytes.Clone(image[i : i+512])
+			clear(image[i : i+512])
+			check(fmt.Sprintf("sector at %d zeroed", i), image)
+			copy(image[i:], sector)
 		}
 	}
 }
