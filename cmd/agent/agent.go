@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,6 +25,7 @@ import (
 	"github.com/barnabas-agent/barnabas/core/pluginhost"
 	"github.com/barnabas-agent/barnabas/core/producer"
 	"github.com/barnabas-agent/barnabas/core/quarantine"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 	"github.com/barnabas-agent/barnabas/sources/socket"
 )
 
@@ -65,6 +68,10 @@ type agent struct {
 	running   []*pluginhost.Stage // the stages that have been started
 	positions *pipeline.Checkpointer
 	ready     readiness
+
+	supervisor *supervisor
+	vigil      *vigil
+	stopped    atomic.Pointer[string] // what the vigil found to have stopped; nil: nothing
 }
 
 // namedProducer is a producer block.
@@ -89,6 +96,8 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger, f runFlag
 	a := &agent{config: c, log: log, metrics: metric.New(), started: time.Now(), flags: f, streams: s, shown: shown}
 	a.meter = newMeter(a.metrics.Gatherer(), time.Now)
 	a.inherited = socket.Inherit()
+	a.supervisor = newSupervisor(log)
+	a.vigil = newVigil(cmp.Or(a.supervisor.period, watchPeriod), time.Now)
 	for _, open := range []func(context.Context) error{
 		a.openState, a.openServer, a.openDevBroker, a.openPipelines,
 	} {
@@ -195,6 +204,7 @@ func (a *agent) openPipelines(ctx context.Context) error {
 	a.positions = pipeline.NewCheckpointer(a.store, sources, a.window, pipeline.CheckpointMetrics{
 		Seconds: a.metrics.CheckpointSeconds, Failures: a.metrics.CheckpointFailures, Unstored: a.metrics.PositionsUnstored,
 	}, a.log)
+	a.positions.Watch(a.vigil.pulse("positions", "checkpointer", nil))
 	return nil
 }
 
@@ -204,6 +214,7 @@ func (a *agent) openProducers() config.Diagnostics {
 	for i := range a.config.Producers {
 		c := &a.config.Producers[i]
 		settings := producerConfig(c)
+		settings.Pulse = func(loop string) *watchdog.Pulse { return a.vigil.pulse("producer "+c.Name, loop, nil) }
 		if a.flags.dev {
 			settings.Properties["allow.auto.create.topics"] = "true" // topics that interceptors choose
 		}
@@ -282,7 +293,7 @@ func (a *agent) openPipeline(ctx context.Context, c *config.Pipeline) error {
 	a.lines = append(a.lines, l)
 	var sources []pipeline.Source
 	for i := range c.Sources {
-		source, err := a.openSource(ctx, c, &c.Sources[i])
+		source, err := a.openSource(ctx, l, &c.Sources[i])
 		if err != nil {
 			return fmt.Errorf("pipeline %q, source %q: %w", c.Name, c.Sources[i].Name, err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -57,9 +58,12 @@ func (a *agent) obstacles() []string {
 	return reasons
 }
 
-// healthy is an error where records don't move and nothing is known to be in
+// healthy is an error where a part of the agent has stopped, and where records don't move and nothing is known to be in
 // their way: a broker that is down or a plugin that restarts is not the agent's ill health.
 func (a *agent) healthy() error {
+	if problem := a.stopped.Load(); problem != nil {
+		return errors.New(*problem)
+	}
 	if len(a.reasons()) > 0 {
 		return nil
 	}

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/term"
-
-	"github.com/barnabas-agent/barnabas/core/admin"
 )
 
 // screen is a terminal whose last line is a live one: what is written goes above it.
@@ -100,16 +98,8 @@ func (a *agent) showProgress(ctx context.Context) {
 // progress is the live line.
 func (a *agent) progress() string {
 	total, rates := a.meter.read("")
-	var lag int64
-	for _, l := range a.lines {
-		for _, s := range l.sources {
-			var one admin.Source
-			s.describe(&one)
-			lag += one.LagBytes
-		}
-	}
 	line := fmt.Sprintf("%s records/s  %s/s  lag %s  %d unacknowledged  %d delivered",
-		thousands(int64(rates.DeliveredRecords)), bytesText(int64(rates.DeliveredBytes)), bytesText(lag), a.unacknowledged(), total.DeliveredRecords)
+		thousands(int64(rates.DeliveredRecords)), bytesText(int64(rates.DeliveredBytes)), bytesText(a.lag()), a.unacknowledged(), total.DeliveredRecords)
 	if total.QuarantinedRecords > 0 {
 		line += fmt.Sprintf("  %d quarantined", total.QuarantinedRecords)
 	}

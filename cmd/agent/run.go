@@ -134,6 +134,7 @@ func (a *agent) run(ctx context.Context) error {
 	}
 
 	a.ready.set(true)
+	defer a.supervise(soft)()
 	a.log.Info("running", "version", version, "pipelines", len(a.lines), "data_dir", a.config.Agent.DataDir, "http", a.server.HTTPAddress())
 	err := a.runPipelines(soft, hard, stop)
 	a.ready.set(false)

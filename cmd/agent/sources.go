@@ -11,6 +11,7 @@ import (
 	"github.com/barnabas-agent/barnabas/core/config"
 	"github.com/barnabas-agent/barnabas/core/pipeline"
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 	"github.com/barnabas-agent/barnabas/sources/file"
 )
 
@@ -33,11 +34,16 @@ type origin struct {
 	host           string
 	prefix         string              // of the source's checkpoints
 	saved          []record.Checkpoint // those that are durable
+	pulse          func(loop string, reader bool) *watchdog.Pulse
 }
 
 // openSource makes a source with its saved positions.
-func (a *agent) openSource(ctx context.Context, p *config.Pipeline, s *config.Source) (source, error) {
-	o := origin{pipeline: p.Name, name: s.Name, prefix: p.Name + keySeparator + s.Name + keySeparator}
+func (a *agent) openSource(ctx context.Context, l *line, s *config.Source) (source, error) {
+	p := l.config
+	o := origin{
+		pipeline: p.Name, name: s.Name, prefix: p.Name + keySeparator + s.Name + keySeparator,
+		pulse: func(loop string, reader bool) *watchdog.Pulse { return a.vigil.sourcePulse(a, l, s.Name, loop, reader) },
+	}
 	var err error
 	if o.saved, err = a.store.Load(o.prefix); err != nil {
 		return nil, fmt.Errorf("load positions: %w", err)
@@ -69,6 +75,7 @@ func (a *agent) openFile(o origin, f *config.FileSource) (source, error) {
 		Format: fileFormat(f.Format), Charset: f.Encoding, MaxLine: int(f.MaxLine), OnLongLine: longLine(f.OnLongLine), Multiline: multiline(f.Multiline),
 		PollInterval: f.PollInterval, FollowSymlinks: f.FollowSymlinks, SymlinkRoots: f.SymlinkRoots, Once: a.flags.once,
 		IgnoreOlder: f.IgnoreOlder, CloseIdle: f.CloseIdle, MaxOpenFiles: f.MaxOpenFiles,
+		Pulse:     o.pulse,
 		KeyPrefix: o.prefix, Saved: o.saved, Lost: a.store.Lost(),
 		Logger: a.log, Metrics: a.metrics, Now: time.Now,
 	})

@@ -7,7 +7,11 @@
 // Such a binary takes from its environment
 //
 //	BARNABAS_CRASH_AT=NAME[:N]   kill the process at the N-th passage of NAME, 1 if N is left out
+//	BARNABAS_STOP_AT=NAME[:N]    let the goroutine that passes there go no further, as in a deadlock
 package crashpoint
 
-// Variable is the environment variable that arms a point.
-const Variable = "BARNABAS_CRASH_AT"
+// The environment variables that arm a point.
+const (
+	Variable     = "BARNABAS_CRASH_AT"
+	StopVariable = "BARNABAS_STOP_AT"
+)

@@ -10,9 +10,11 @@ import (
 	"syscall"
 )
 
-// armed is the point of this process; it is read from the environment before
-// anything passes a point.
-var armed = fromEnvironment(os.Getenv(Variable))
+// The points of this process; they are read from the environment before anything passes one.
+var (
+	crash = fromEnvironment(Variable)
+	stop  = fromEnvironment(StopVariable)
+)
 
 type point struct {
 	name   string
@@ -20,25 +22,33 @@ type point struct {
 	passed atomic.Int64
 }
 
-func fromEnvironment(text string) *point {
+func fromEnvironment(variable string) *point {
+	text := os.Getenv(variable)
 	name, number, counted := strings.Cut(text, ":")
 	p := &point{name: name, number: 1}
 	if counted {
 		n, err := strconv.ParseInt(number, 10, 64)
 		if err != nil || n < 1 {
-			panic(Variable + ": the number of passages is not a number above 0: " + text)
+			panic(variable + ": the number of passages is not a number above 0: " + text)
 		}
 		p.number = n
 	}
 	return p
 }
 
-// At ends the process with SIGKILL if it is armed for this passage of the point.
+// reached says that name is this point, passed for the time that it is armed for.
+func (p *point) reached(name string) bool {
+	return name == p.name && p.passed.Add(1) == p.number
+}
+
+// At ends the process with SIGKILL, or stops the goroutine, if it is armed for this passage of the point.
 func At(name string) {
-	if name != armed.name || armed.passed.Add(1) != armed.number {
-		return
+	switch {
+	case crash.reached(name):
+		// Nothing is flushed and nothing deferred runs, as in a crash.
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // until the signal arrives
+	case stop.reached(name):
+		select {}
 	}
-	// Nothing is flushed and nothing deferred runs, as in a crash.
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-	select {} // until the signal arrives
 }

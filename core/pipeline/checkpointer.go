@@ -12,6 +12,7 @@ import (
 
 	"github.com/barnabas-agent/barnabas/core/crashpoint"
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 // CheckpointInterval is the most time that a delivered position stays only in
@@ -40,6 +41,7 @@ type Checkpointer struct {
 	metrics CheckpointMetrics
 	log     *slog.Logger
 	problem atomic.Pointer[string] // why the last commit failed; nil: it did not
+	pulse   *watchdog.Pulse        // of Run; nil: nobody asks
 
 	pending map[string]record.Checkpoint // what a failed commit left; owned by Run, then Flush
 }
@@ -57,9 +59,13 @@ func NewCheckpointer(store PositionStore, sources []Source, window *Window, metr
 	return &Checkpointer{store: store, sources: sources, window: window, metrics: metrics, log: log, pending: make(map[string]record.Checkpoint)}
 }
 
+// Watch sets the pulse of Run; it is called before Run.
+func (c *Checkpointer) Watch(p *watchdog.Pulse) { c.pulse = p }
+
 // Run commits once per CheckpointInterval until ctx ends. A commit that fails is
 // logged once and tried again with the next.
 func (c *Checkpointer) Run(ctx context.Context) {
+	defer c.pulse.Begin()()
 	var reporting sync.WaitGroup
 	defer reporting.Wait()
 	reporting.Go(func() { c.report(ctx) })
@@ -68,6 +74,8 @@ func (c *Checkpointer) Run(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
+		case <-c.pulse.Asked():
+			continue
 		case <-ctx.Done():
 			return
 		}

@@ -163,6 +163,9 @@ func (l *lane) wait(ctx context.Context, r *retry) {
 		l.stage.logger.Error("a batch waits and comes again", "lane", l.number, "reason", r.reason, "pause", length)
 	})
 	l.supervisor.note(r.reason)
+	l.stage.waiting.Add(1)
+	defer l.stage.waiting.Add(-1)
+	l.stage.waits.Add(1)
 	pause(ctx, length)
 }
 

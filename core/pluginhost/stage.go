@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/barnabas-agent/barnabas/core/wire"
 	wirev1 "github.com/barnabas-agent/barnabas/core/wire/v1"
@@ -25,6 +27,9 @@ type Stage struct {
 	supervised  sync.WaitGroup     // the supervisors
 	reloading   sync.Mutex         // held by Reload
 	closed      bool               // guarded by reloading
+
+	waiting atomic.Int64  // lanes whose batches come again after a pause
+	waits   atomic.Uint64 // such pauses so far
 
 	acknowledged *acknowledgements // what became of records, for the plugin
 	measures     *measures         // what the plugin counts by itself
@@ -53,6 +58,13 @@ func (h *Host) NewStage(spec Spec) *Stage {
 
 // Name is the stage's name in the configuration.
 func (s *Stage) Name() string { return s.spec.Stage }
+
+// Timeout is how long a process may take over one batch.
+func (s *Stage) Timeout() time.Duration { return s.spec.Timeout }
+
+// Waits says whether a batch waits now because the plugin, or the policy for what it
+// refused, wants it again later, and how often one has. Safe for concurrent use.
+func (s *Stage) Waits() (now bool, ever uint64) { return s.waiting.Load() > 0, s.waits.Load() }
 
 // Start starts the processes and returns when all are configured. From then on
 // one that breaks is replaced until Close. The error is an [*Error] where

@@ -8,6 +8,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"github.com/barnabas-agent/barnabas/core/crashpoint"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 const (
@@ -27,6 +28,7 @@ const (
 type dispatcher struct {
 	producer *Producer
 	message  kafka.Message // reused: Produce keeps nothing of it
+	pulse    *watchdog.Pulse
 
 	broken     map[*partition]struct{}
 	recovering map[*partition]struct{}
@@ -35,12 +37,13 @@ type dispatcher struct {
 }
 
 func newDispatcher(p *Producer) *dispatcher {
-	return &dispatcher{producer: p, broken: make(map[*partition]struct{}), recovering: make(map[*partition]struct{})}
+	return &dispatcher{producer: p, pulse: p.config.pulse("dispatcher"), broken: make(map[*partition]struct{}), recovering: make(map[*partition]struct{})}
 }
 
 // run produces deliveries until ctx ends.
 func (d *dispatcher) run(ctx context.Context) {
 	defer d.recoveries.Wait()
+	defer d.pulse.Begin()()
 	tick := time.NewTicker(healEvery)
 	defer tick.Stop()
 	for {
@@ -57,6 +60,7 @@ func (d *dispatcher) run(ctx context.Context) {
 			d.heal(ctx)
 		case <-heal:
 			d.heal(ctx)
+		case <-d.pulse.Asked():
 		case <-ctx.Done():
 			return
 		}
@@ -112,6 +116,7 @@ func (d *dispatcher) handOverRecord(ctx context.Context, inst *instance, m *kafk
 		if err == nil || codeOf(err) != kafka.ErrQueueFull || inst.fatal.Load() {
 			return err
 		}
+		d.pulse.Answer() // the queue stays full as long as no broker takes anything
 		if !pause(ctx, fullPause) {
 			return ctx.Err()
 		}
@@ -196,6 +201,7 @@ func (d *dispatcher) abandon() (innocent []*partition, explained bool) {
 // nothing and no partition explains why. It returns false when ctx ends first.
 func (d *dispatcher) startAnew(ctx context.Context) bool {
 	for {
+		d.pulse.Answer()
 		if d.replaced > 0 && !pause(ctx, backoff(d.replaced-1)) {
 			return false
 		}

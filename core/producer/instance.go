@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 const (
@@ -26,8 +28,9 @@ type instance struct {
 	closed      bool         // under alive
 	log         *slog.Logger
 	events      instanceEvents
-	outstanding atomic.Int64 // messages handed over and not reported
-	landed      atomic.Int64 // messages reported as delivered
+	pulse       *watchdog.Pulse // of serve
+	outstanding atomic.Int64    // messages handed over and not reported
+	landed      atomic.Int64    // messages reported as delivered
 	fatal       atomic.Bool
 	problem     atomic.Pointer[string] // why no broker is reached; nil: one answers
 	served      chan struct{}          // closed when the serving goroutine has ended
@@ -41,13 +44,13 @@ type instanceEvents struct {
 }
 
 // startInstance creates a client and serves its events until close.
-func startInstance(properties kafka.ConfigMap, log *slog.Logger, events instanceEvents) (*instance, error) {
+func startInstance(properties kafka.ConfigMap, log *slog.Logger, pulse *watchdog.Pulse, events instanceEvents) (*instance, error) {
 	client, err := kafka.NewProducer(&properties)
 	if err != nil {
 		return nil, err
 	}
 	i := &instance{
-		client: client, log: log, events: events,
+		client: client, log: log, events: events, pulse: pulse,
 		served: make(chan struct{}), logged: make(chan struct{}),
 	}
 	go i.serve()
@@ -57,7 +60,12 @@ func startInstance(properties kafka.ConfigMap, log *slog.Logger, events instance
 
 func (i *instance) serve() {
 	defer close(i.served)
-	for event := range i.client.Events() {
+	defer i.pulse.Begin()()
+	for {
+		event, ok := i.next()
+		if !ok {
+			return
+		}
 		switch e := event.(type) {
 		case *kafka.Message:
 			i.outstanding.Add(-1)
@@ -68,6 +76,24 @@ func (i *instance) serve() {
 			i.events.report(i, e)
 		case kafka.Error:
 			i.takeError(e)
+		}
+	}
+}
+
+// next returns the next event, false after the last one. Between events it
+// answers for the loop: a select of two channels costs more than a receive.
+func (i *instance) next() (event kafka.Event, ok bool) {
+	events := i.client.Events()
+	select {
+	case event, ok = <-events:
+		return event, ok
+	default:
+	}
+	for {
+		select {
+		case event, ok = <-events:
+			return event, ok
+		case <-i.pulse.Asked():
 		}
 	}
 }

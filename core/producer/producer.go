@@ -15,6 +15,7 @@ import (
 
 	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 // deliveriesWaiting is how many batches may wait for the dispatcher.
@@ -41,7 +42,8 @@ type Producer struct {
 	deliveries  chan []*chunk // to the dispatcher
 	observed    bool          // a client has an observer; not changed once the producer runs
 
-	wake chan struct{} // holds a token when broken, resolved or a fatal instance wait for the dispatcher
+	wake    chan struct{} // holds a token when broken, resolved or a fatal instance wait for the dispatcher
+	started chan struct{} // closed by Run when there is a client
 
 	mu       sync.Mutex
 	main     *instance    // replaced by the dispatcher; nil before Run
@@ -61,8 +63,9 @@ func New(c Config, metrics *metric.Table, log *slog.Logger) (*Producer, error) {
 		topology:    newTopology(log),
 		deliveries:  make(chan []*chunk, deliveriesWaiting),
 		wake:        make(chan struct{}, 1),
+		started:     make(chan struct{}),
 	}
-	p.single = newSingle(c.singleProperties(), log)
+	p.single = newSingle(c.singleProperties(), log, func() *watchdog.Pulse { return c.pulse("delivery reports of single records") })
 	return p, nil
 }
 
@@ -78,6 +81,7 @@ func (p *Producer) Run(ctx context.Context) error {
 		return fmt.Errorf("producer %q: %w", p.config.Name, err)
 	}
 	p.setMain(main)
+	close(p.started)
 	var background sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	background.Go(func() {
@@ -109,7 +113,7 @@ func (p *Producer) startMain() (*instance, error) {
 		}
 		p.take(i, last, m, ordered)
 	}
-	return startInstance(p.config.mainProperties(), p.log, instanceEvents{report: report, fatal: p.signal})
+	return startInstance(p.config.mainProperties(), p.log, p.config.pulse("delivery reports"), instanceEvents{report: report, fatal: p.signal})
 }
 
 // take accounts for one report of the main instance.
@@ -208,6 +212,19 @@ func (p *Producer) report(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// Started is closed when Run has made a client, connected or not.
+func (p *Producer) Started() <-chan struct{} { return p.started }
+
+// Owed returns how many records are handed over and not reported by a broker;
+// safe for concurrent use.
+func (p *Producer) Owed() int64 {
+	owed := p.single.owed()
+	if main := p.mainInstance(); main != nil {
+		owed += main.outstanding.Load()
+	}
+	return owed
 }
 
 // Status is what a producer says of itself.

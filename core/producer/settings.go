@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 // Config is one producer block, checked by its reader.
@@ -32,6 +34,16 @@ type Config struct {
 	SASL             *SASL // nil: none
 	// Properties are further librdkafka properties; they come last.
 	Properties map[string]string
+	// Pulse makes the pulse of a loop that delivery can't do without; nil: nobody asks.
+	Pulse func(loop string) *watchdog.Pulse
+}
+
+// pulse is a new pulse for a loop of this producer.
+func (c *Config) pulse(loop string) *watchdog.Pulse {
+	if c.Pulse == nil {
+		return nil
+	}
+	return c.Pulse(loop)
 }
 
 // TLS names the files of a TLS connection to the brokers. Empty members keep

@@ -9,6 +9,7 @@ import (
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
 
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 var (
@@ -23,6 +24,7 @@ var (
 type single struct {
 	properties kafka.ConfigMap
 	log        *slog.Logger
+	pulse      func() *watchdog.Pulse // makes one for each instance
 
 	mu       sync.Mutex
 	instance *instance // nil: none yet, or closed
@@ -30,8 +32,8 @@ type single struct {
 	gone     sync.WaitGroup // instances that are being closed
 }
 
-func newSingle(properties kafka.ConfigMap, log *slog.Logger) *single {
-	return &single{properties: properties, log: log.With("instance", "single")}
+func newSingle(properties kafka.ConfigMap, log *slog.Logger, pulse func() *watchdog.Pulse) *single {
+	return &single{properties: properties, log: log.With("instance", "single"), pulse: pulse}
 }
 
 // deliver sends row i of b and waits for its report. The error is ctx's, the
@@ -90,7 +92,7 @@ func (s *single) current() (*instance, error) {
 		s.instance = nil
 		s.gone.Go(old.close)
 	}
-	inst, err := startInstance(s.properties, s.log, instanceEvents{
+	inst, err := startInstance(s.properties, s.log, s.pulse(), instanceEvents{
 		report: func(i *instance, m *kafka.Message) {
 			if err := m.TopicPartition.Error; err != nil && verdictOf(codeOf(err)) == replace {
 				i.fail(err.Error())
@@ -104,6 +106,16 @@ func (s *single) current() (*instance, error) {
 	}
 	s.instance = inst
 	return inst, nil
+}
+
+// owed returns how many records await their report.
+func (s *single) owed() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.instance == nil {
+		return 0
+	}
+	return s.instance.outstanding.Load()
 }
 
 // close ends the instance; deliveries fail from here on.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 // discoverer finds files, looks for changes in them, and decides when a file is
@@ -18,6 +20,7 @@ type discoverer struct {
 	inboxes []*inbox // one per lane
 	load    []int    // tracked files per lane
 	hints   *hints
+	pulse   *watchdog.Pulse
 
 	tracked  map[inode]*file
 	names    map[string]*file    // by path and by real path
@@ -48,6 +51,7 @@ func newDiscoverer(s *Source, lanes int) *discoverer {
 	d := &discoverer{
 		source:   s,
 		load:     make([]int, lanes),
+		pulse:    s.config.pulse("discoverer", false),
 		hints:    &hints{log: s.log, now: s.config.Now},
 		tracked:  make(map[inode]*file),
 		names:    make(map[string]*file),
@@ -76,6 +80,7 @@ func newDiscoverer(s *Source, lanes int) *discoverer {
 // run polls until ctx ends. In once mode it discovers only at its start, and its
 // error names what could not be read.
 func (d *discoverer) run(ctx context.Context) error {
+	defer d.pulse.Begin()()
 	once := d.source.config.Once
 	if !once {
 		d.hints.start()
@@ -141,6 +146,7 @@ func (d *discoverer) wait(ctx context.Context, took time.Duration) {
 		case <-d.room:
 			d.freed()
 			d.turns(d.source.config.Now())
+		case <-d.pulse.Asked():
 		case event := <-events:
 			due = d.hintAll(event, events) || due
 			d.hints.pause(ctx)

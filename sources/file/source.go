@@ -52,6 +52,7 @@ import (
 	"github.com/barnabas-agent/barnabas/core/charset"
 	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 // StartAt says where files begin that exist at the source's very first start: one
@@ -92,9 +93,21 @@ type Config struct {
 	Saved     []record.Checkpoint // those that are durable, all of them
 	Lost      bool                // saved positions were lost: nothing is known of earlier starts
 
+	// Pulse makes the pulse of a loop; nil: nobody asks. reader says that the loop may
+	// wait for the pipeline to take what was read.
+	Pulse func(loop string, reader bool) *watchdog.Pulse
+
 	Logger  *slog.Logger
 	Metrics *metric.Table
 	Now     func() time.Time
+}
+
+// pulse is a new pulse for a loop of this source.
+func (c *Config) pulse(loop string, reader bool) *watchdog.Pulse {
+	if c.Pulse == nil {
+		return nil
+	}
+	return c.Pulse(loop, reader)
 }
 
 func (c *Config) check() error {
@@ -214,6 +227,7 @@ func (s *Source) Run(ctx context.Context, lanes []record.Lane) error {
 	readers, readersCtx := errgroup.WithContext(ctx)
 	for i, lane := range lanes {
 		t := newTailer(s, lane, d.inboxes[i], d.room)
+		t.pulse = s.config.pulse(fmt.Sprintf("tailer %d", i), true)
 		readers.Go(func() error { return t.run(readersCtx) })
 	}
 	discovered := make(chan error, 1)

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 const (
@@ -119,6 +120,7 @@ type tailer struct {
 	room   chan<- struct{} // told when a descriptor is free; the discoverer's, never closed
 
 	framer *framer // nil: lines as they are
+	pulse  *watchdog.Pulse
 
 	ready    queue
 	taken    []*file // scratch of take
@@ -137,7 +139,9 @@ func newTailer(s *Source, lane record.Lane, in *inbox, room chan<- struct{}) *ta
 
 // run reads until ctx ends, or in once mode until every file is read to its limit.
 func (t *tailer) run(ctx context.Context) error {
+	defer t.pulse.Begin()()
 	for {
+		t.pulse.Answer()
 		t.take()
 		if t.ready.len() == 0 {
 			if files, settled := t.inbox.expected(); settled && t.finished >= files {
@@ -147,6 +151,7 @@ func (t *tailer) run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-t.inbox.wake:
+			case <-t.pulse.Asked():
 			}
 			continue
 		}
