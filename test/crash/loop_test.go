@@ -73,6 +73,7 @@ pipeline "ordered" {
 
 // TestAgentKilledAtRandomWhileFilesRotateAndTheBrokerRestarts is the crash loop.
 func TestAgentKilledAtRandomWhileFilesRotateAndTheBrokerRestarts(t *testing.T) {
+	t.Parallel()
 	kills := number(t, killsVariable, 20)
 	seed := uint64(number(t, seedVariable, int(time.Now().UnixNano()%1_000_000)))
 	t.Logf("%s=%d", seedVariable, seed)
