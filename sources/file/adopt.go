@@ -11,8 +11,10 @@ import (
 // adopt begins to follow a file that waited for it, unless it turns out to be tracked
 // or gone. It reports false when it is to be tried again.
 func (d *discoverer) adopt(r *resting, now time.Time) bool {
-	f, err := d.open(r)
+	f, err := d.open(r, now)
 	switch {
+	case errors.Is(err, errHeld):
+		return false
 	case errors.Is(err, fs.ErrNotExist) && !d.source.config.Once:
 		return false // it was removed or renamed since it was seen: the next scan knows
 	case isShort(err) && len(d.tracked) > 0:
@@ -40,12 +42,16 @@ func (d *discoverer) adopt(r *resting, now time.Time) bool {
 }
 
 // open opens a file that waited for it; nil if it is tracked already.
-func (d *discoverer) open(r *resting) (*file, error) {
+func (d *discoverer) open(r *resting, now time.Time) (*file, error) {
 	handle, err := openBeneath(r.root, r.relative)
 	if err != nil {
 		return nil, err
 	}
-	f, err := d.begin(handle, r.candidate, r.fromEnd)
+	if d.holds(handle, &r.candidate, now) {
+		handle.Close()
+		return nil, errHeld
+	}
+	f, err := d.begin(handle, r.candidate, r.fromEnd, now)
 	if f == nil {
 		handle.Close()
 	}
@@ -53,7 +59,7 @@ func (d *discoverer) open(r *resting) (*file, error) {
 }
 
 // begin decides where reading of an open file begins; nil if it is tracked already.
-func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, error) {
+func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool, now time.Time) (*file, error) {
 	fd := int(handle.Fd())
 	var err error
 	first := c.look
@@ -65,7 +71,7 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, e
 	}
 	id := identify(fd, c.look.inode)
 	saved := d.savedOf(id)
-	found, err := gather(handle, id, c.look.size, saved)
+	found, err := gather(handle, id, c.look, saved)
 	if err == nil && saved == nil && fromEnd {
 		found.lastLine, err = lastLineEnd(handle, min(first.size, c.look.size))
 	}
@@ -76,11 +82,14 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool) (*file, e
 	f := newFile(handle, id, c, d.source.config.Host, &d.source.rules, verdict.position)
 	f.key = d.source.key(id)
 	if verdict.resumed {
-		f.resume(saved, found.tail)
+		f.resume(saved, &found)
 	} else if err := f.loadTail(); err != nil {
 		return nil, err
 	}
-	d.adopted(saved, found, verdict, c.path)
+	if err := f.head.extend(f.fd, c.look.size); err != nil {
+		return nil, err
+	}
+	d.adopted(saved, f, verdict, now)
 	return f, nil
 }
 
@@ -100,53 +109,47 @@ func (d *discoverer) savedOf(id identity) *state {
 }
 
 // adopted takes the consequences of a decision for the saved states of the inode:
-// the files they belong to are gone, or are tracked from now on.
-func (d *discoverer) adopted(saved *state, found evidence, verdict decision, path string) {
-	for _, s := range d.orphans[found.identity.inode] {
-		if s.identity != found.identity {
-			d.vanished(s)
+// the files they belong to are gone, or are tracked from now on. What is left of a
+// content that is gone is read before the file.
+func (d *discoverer) adopted(saved *state, f *file, verdict decision, now time.Time) {
+	others := d.orphans[f.identity.inode]
+	delete(d.orphans, f.identity.inode)
+	for _, s := range others {
+		if s.identity != f.identity {
+			d.vanished(s, now)
 		}
 	}
-	delete(d.orphans, found.identity.inode)
-	lost := int64(0)
-	switch {
-	case saved == nil || saved.identity != found.identity:
-	case !verdict.resumed:
-		lost = saved.size - saved.position
-	default: // cut behind the position
-		lost = max(0, saved.size-found.size)
+	decision := Decision{
+		Time: now, Path: f.path, What: Followed, Reason: verdict.reason, Position: verdict.position, Size: f.size,
 	}
-	d.source.metrics.lost(lostTruncated, lost)
 	switch {
-	case !verdict.resumed && saved != nil:
-		d.source.log.Warn("file is read from its beginning", "path", path, "reason", verdict.reason, "bytes_lost_unread", lost)
-	case lost > 0:
-		d.source.log.Warn("file is followed, it was truncated", "path", path, "position", verdict.position, "bytes_lost_unread", lost)
-	default:
-		d.source.log.Info("file is followed", "path", path, "position", verdict.position, "reason", verdict.reason)
+	case verdict.resumed:
+		decision.What = Resumed
+		if saved.path != f.path && d.left[saved.path] == nil {
+			d.left[saved.path] = f // its successor has that name
+		}
+	case saved != nil:
+		decision.What = ReadAnew
+		if saved.identity == f.identity {
+			_, decision.Lost = d.rescue(saved, now)
+		}
 	}
+	d.source.decided(f.identity, lostTruncated, decision)
 }
 
 // place gives the file to a lane: that of the file which had its name before, and
 // behind it, else the one with the fewest files.
 func (d *discoverer) place(f *file, now time.Time) {
-	before := d.names[f.path]
-	if before == nil {
-		before = d.left[f.path]
+	before := d.before(f.path)
+	if before == f {
+		before = nil
 	}
+	f.lane = slices.Index(d.load, slices.Min(d.load))
 	if before != nil {
 		f.lane, f.after = before.lane, before
 		d.look(before, now)
 		d.inboxes[f.lane].notice(before)
-	} else {
-		f.lane = slices.Index(d.load, slices.Min(d.load))
 	}
-	if d.source.config.Once && f.limit == unlimited {
-		f.limit = f.seen.size
-	}
-	f.changed, f.opened = now, now
-	d.load[f.lane]++
-	d.tracked[f.identity.inode] = f
 	if f.rotated {
 		if d.names[f.path] == nil {
 			d.names[f.path] = f // so that its successor is read after it
@@ -154,6 +157,25 @@ func (d *discoverer) place(f *file, now time.Time) {
 	} else {
 		d.names[f.path], d.names[f.real] = f, f
 	}
+	d.insert(f, now)
+}
+
+// before returns the file that had the name before.
+func (d *discoverer) before(path string) *file {
+	if f := d.names[path]; f != nil {
+		return f
+	}
+	return d.left[path]
+}
+
+// insert begins to follow a file, and gives it to its lane.
+func (d *discoverer) insert(f *file, now time.Time) {
+	if d.source.config.Once && f.limit == unlimited {
+		f.limit = f.seen.size
+	}
+	f.changed, f.opened = now, now
+	d.load[f.lane]++
+	d.tracked[f.identity.inode] = f
 	d.source.track(f)
 	d.inboxes[f.lane].give(f)
 }

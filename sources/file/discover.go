@@ -24,8 +24,9 @@ type discoverer struct {
 
 	tracked  map[inode]*file
 	names    map[string]*file    // by path and by real path
-	left     map[string]*file    // by the names that this scan found others to have
+	left     map[string]*file    // by the names that this scan found others to have, or copies to continue
 	orphans  map[inode][]*state  // saved positions without a tracked file
+	held     map[string]*hold    // by real path: files that may become copies
 	failures map[string]*failure // by path
 	swept    time.Time
 	scanned  bool    // the first scan is done
@@ -57,6 +58,7 @@ func newDiscoverer(s *Source, lanes int) *discoverer {
 		names:    make(map[string]*file),
 		left:     make(map[string]*file),
 		orphans:  s.saved,
+		held:     make(map[string]*hold),
 		failures: make(map[string]*failure),
 		began:    s.config.Now(),
 		beds:     make(map[string]*resting),
@@ -152,6 +154,8 @@ func (d *discoverer) wait(ctx context.Context, took time.Duration) {
 			d.hints.pause(ctx)
 		case err := <-failures:
 			due = d.hints.failed(err) || due
+		case <-d.source.cuts.wake:
+			d.recut(d.source.config.Now())
 		}
 	}
 }
@@ -198,7 +202,11 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 	if f != nil {
 		d.look(f, now)
 	}
-	if r != nil && r.reason != FileWaits && r.differs() {
+	switch {
+	case r == nil:
+	case r.reason == FileWaits && d.held[r.real] != nil:
+		d.turns(now)
+	case r.reason != FileWaits && r.differs():
 		d.enqueue([]*resting{d.waiter(r, &r.candidate)})
 		d.turns(now)
 	}
@@ -304,7 +312,9 @@ func (d *discoverer) look(f *file, now time.Time) {
 		d.fail(f.name(), err, now)
 		return
 	}
-	if ready {
+	if past, reason := f.past(); past != nil {
+		d.replaced(f, past, reason, now)
+	} else if ready {
 		d.inboxes[f.lane].notice(f)
 	}
 }
@@ -317,7 +327,7 @@ func (d *discoverer) named(f *file, c *candidate, now time.Time) {
 		d.left[f.path] = f
 		f.rename(c)
 		d.names[f.path], d.names[f.real] = f, f
-		d.source.log.Info("file was renamed: it is read on", "path", f.path)
+		d.source.decided(f.identity, "", Decision{Time: now, Path: f.path, What: Renamed, Reason: "it was found under this name", Size: c.look.size})
 	}
 	d.look(f, now)
 	if f.rotated {
@@ -383,7 +393,10 @@ func (d *discoverer) forget(f *file) {
 		d.orphans[f.identity.inode] = append(d.orphans[f.identity.inode], f.last)
 		d.source.settle(f.identity, f.last)
 	}
-	d.source.log.Info("file is gone and delivered: it is closed", "path", f.path)
+	d.source.decided(f.identity, "", Decision{
+		Time: d.source.config.Now(), Path: f.path, What: Released, Reason: "it has no name that matches, all of it is delivered, and nobody writes to it",
+		Position: f.last.position, Size: f.last.size,
+	})
 }
 
 // unname removes the file's names, unless others have them by now.
@@ -430,6 +443,6 @@ func (d *discoverer) fail(path string, err error, now time.Time) {
 			d.unread = append(d.unread, fmt.Errorf("file source: %w", err))
 		}
 	case report:
-		d.source.log.Error("file or folder can't be read: tried again, others go on", "path", path, "error", err)
+		d.source.decided(identity{}, "", Decision{Time: now, Path: path, What: Unusable, Reason: err.Error()})
 	}
 }

@@ -2,7 +2,9 @@ package file
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"sync"
@@ -45,15 +47,17 @@ type file struct {
 	fd       int          // handle's; valid until the tailer closes it
 	average  int          // bytes per record, moving; owned by the tailer
 	queued   bool         // waits for its turn; owned by the tailer
-	after    *file        // read before this one, because it had the name earlier; owned by the tailer
 	finished bool         // once: read to its limit; owned by the tailer
 	reads    backoff      // of reading; owned by the tailer
 	damaged  bool         // it was said that bytes are no characters; owned by the tailer
 	oddities backoff      // spaces what is said of lines that are not of the format; owned by the tailer
 	cuts     backoff      // spaces what is said of lines that are cut; owned by the tailer
-	rewrites backoff      // spaces what is said of them; owned by the tailer
+	rewrites backoff      // spaces what is said of them; owned by the discoverer
+	cut      time.Time    // when the discoverer first dealt with a content that is gone; owned by it
+	searched time.Time    // when it last looked for a copy in vain; owned by it
 	ahead    []byte       // while a line is open, up to guardSize bytes before scanned; owned by the tailer
 	noticed  bool         // in the inbox; guarded by the inbox
+	awaited  bool         // in the inbox for the first time; guarded by the inbox
 	emitted  checkpointed // owned by Checkpoint
 	changed  time.Time    // when the discoverer saw a difference; owned by it
 	opened   time.Time    // when its turn began; owned by the discoverer
@@ -63,19 +67,22 @@ type file struct {
 	seen      look      // the last look; written by the discoverer
 	handle    *os.File  // closed by the tailer, or by Source.Close after Run
 	candidate           // the last name that matched, without its look; written by the discoverer
-	content   *content  // replaced by the tailer when the file begins anew
-	cursor    int64     // where the next unread line begins; written by the tailer
-	situation situation // at the cursor; written by the tailer
-	layout    int       // of its charset; owned by the tailer
-	held      bool      // lines before scanned wait for others of their record; written by the tailer
+	content   *content  // replaced by the discoverer when the file begins anew
+	after     *file     // read before this one, because its records come before; nil: none
+	reading   bool      // the tailer reads at this moment; written by it
+	cursor    int64     // where the next unread line begins; written by the tailer while reading
+	situation situation // at the cursor; written as cursor is
+	layout    int       // of its charset; owned by the tailer while reading
+	held      bool      // lines before scanned wait for others of their record; written as cursor is
 	idleAt    int64     // its size when it had not grown for so long that what is held is complete; else 0
-	scanned   int64     // no "\n" stands between cursor and here; written by the tailer
-	tail      []byte    // up to guardSize bytes before cursor, as they were read
+	scanned   int64     // no "\n" stands between cursor and here; written as cursor is
+	tail      []byte    // up to guardSize bytes before cursor, as they were read; written as cursor is
+	head      head      // of this content; read by the discoverer
 	size      int64     // the largest known of this content
-	vouched   int64     // size when a read last found that the content was still the same
 	limit     int64     // read no further
-	lost      int64     // bytes that left the file unread before the tailer saw that it was truncated
-	truncated bool      // seen by the discoverer, not yet by the tailer
+	unproven  bool      // the file has changed, and its first bytes were not looked at since
+	truncated bool      // the content is gone: nothing is read before the discoverer begins the file anew
+	gone      gone      // what is known of that
 	rotated   bool      // it lost the name under which it was found; written by the discoverer
 	final     bool      // nobody writes to it any more: a line without end is complete
 	last      *state    // not nil: all that was read is delivered, this is its last state, and the tailer may close it
@@ -92,8 +99,6 @@ type checkpointed struct {
 	situation situation
 	size      int64
 	path      string
-	head      int // bytes of the head that headHash covers
-	headHash  uint64
 }
 
 // unlimited is the limit of a file that is followed.
@@ -131,8 +136,7 @@ func (f *file) loadTail() error {
 	return readFull(f.fd, f.tail, f.cursor-int64(len(f.tail)))
 }
 
-// observe reports whether there may be something to read. What a truncation took
-// away unread is added up here, since the tailer may be waiting for its lane.
+// observe reports whether there may be something to read.
 func (f *file) observe(now time.Time) (ready bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -144,55 +148,26 @@ func (f *file) observe(now time.Time) (ready bool, err error) {
 		return false, err
 	}
 	differs := l.size != f.seen.size || l.modified != f.seen.modified
-	f.seen = l
-	f.measureLocked(l.size)
 	if differs {
 		f.changed = now
 		f.final, f.idleAt = false, 0   // what is written after all may be part of a line
 		if f.leaving != leavesOthers { // then it is opened again in any case
 			f.last, f.leaving = nil, stays
 		}
+		f.suspectLocked(l.size)
+	}
+	f.measureLocked(l.size)
+	f.seen = l
+	if !f.truncated {
+		if err := f.head.extend(f.fd, l.size); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return false, err
+		}
 	}
 	if f.held && f.idleAt == 0 && now.Sub(f.changed) >= f.rules.multiline.Timeout {
 		f.idleAt = f.size
 	}
-	unread := f.truncated || f.size > max(f.cursor, f.scanned) || f.size > f.cursor && (f.final || f.held && f.idleAt > 0)
+	unread := f.size > max(f.cursor, f.scanned) || f.size > f.cursor && (f.final || f.held && f.idleAt > 0)
 	return (differs || unread) && f.cursor < f.limit && !now.Before(f.retry), nil
-}
-
-// measureLocked takes the file's size at this moment.
-func (f *file) measureLocked(size int64) {
-	if size < f.size {
-		unread := f.cursor
-		if f.truncated {
-			unread = 0
-		}
-		f.lost += max(0, f.size-unread)
-		f.truncated = true
-	}
-	f.size = size
-}
-
-// restart begins the file anew after its content was replaced, and returns how
-// many bytes were lost unread.
-func (f *file) restart() (lost int64, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	l, err := lookAt(f.fd)
-	if err != nil {
-		return 0, err
-	}
-	f.measureLocked(l.size)
-	lost = f.lost
-	if !f.truncated {
-		lost = max(0, f.vouched-f.cursor)
-	}
-	f.content = f.newContent(0)
-	f.cursor, f.scanned, f.tail, f.size, f.vouched = 0, 0, nil, l.size, 0
-	f.situation, f.held, f.idleAt, f.layout = situation{}, false, 0, unknownLayout
-	f.lost, f.truncated = 0, false
-	f.limit = f.onceLimit(l.size)
-	return lost, nil
 }
 
 // onceLimit keeps a file that is read once from being read beyond what it holds now.
@@ -205,14 +180,13 @@ func (f *file) onceLimit(size int64) int64 {
 
 // resume takes over a saved state that the file was found to continue, and the very
 // bytes that proved it.
-func (f *file) resume(saved *state, tail []byte) {
-	f.tail = tail
+func (f *file) resume(saved *state, found *evidence) {
+	f.tail, f.head = found.tail, found.first
 	if saved.form == f.rules.form() {
 		f.situation = saved.situation
 	}
 	f.emitted = checkpointed{
 		content: f.content, position: saved.position, situation: f.situation, size: saved.size, path: saved.path,
-		head: saved.headLength, headHash: saved.headHash,
 	}
 }
 
@@ -303,6 +277,9 @@ func (f *file) release(why leaving) error {
 func (f *file) checkpoint() (*state, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.truncated {
+		return nil, false // what was saved is what is left of the content
+	}
 	position, at := f.settledLocked()
 	e := &f.emitted
 	if e.content == f.content && e.position == position && e.situation == at && e.size == f.size && e.path == f.path {
@@ -317,7 +294,6 @@ func (f *file) checkpoint() (*state, bool) {
 		return nil, false // the position stays as it was: the next call tries again
 	}
 	e.content, e.position, e.situation, e.size, e.path = f.content, position, at, f.size, f.path
-	e.head, e.headHash = s.headLength, s.headHash
 	return s, true
 }
 
@@ -330,22 +306,21 @@ func (f *file) stateLocked() (*state, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := f.head.extend(f.fd, max(f.size, position)); err != nil {
+		return nil, err
+	}
 	s := &state{
 		identity:    f.identity,
 		path:        f.path,
 		real:        f.real,
 		position:    position,
 		size:        max(f.size, position),
-		headLength:  int(min(headSize, position)),
+		headLength:  f.head.length,
+		headHash:    f.head.sum(),
 		guardLength: int(min(guardSize, position)),
 		modified:    l.modified,
 		situation:   at,
 		form:        f.rules.form(),
-	}
-	if e := &f.emitted; e.content == f.content && e.head == s.headLength {
-		s.headHash = e.headHash
-	} else if s.headHash, err = hashAt(f.fd, 0, s.headLength); err != nil {
-		return nil, err
 	}
 	if s.guardHash, err = hashAt(f.fd, position-int64(s.guardLength), s.guardLength); err != nil {
 		return nil, err

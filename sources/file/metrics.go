@@ -11,6 +11,7 @@ const (
 	lostTruncated     = "truncated"      // the file was cut or rewritten in place
 	lostTruncatedLine = "truncated_line" // on_long_line is "truncate"
 	lostVanished      = "vanished"       // the file was removed while the agent did not run
+	lostUnopened      = "unopened"       // the file was removed before it could be opened
 )
 
 // meter holds the source's children of the metric table.

@@ -200,10 +200,12 @@ func (m *model) moveLink() {
 	m.must(os.Rename(m.path("next"), m.path("current.log")))
 }
 
+// copyTruncate makes a copy that begins with a line of its own, so that it is another
+// file. Of real copies is copy_test.go.
 func (m *model) copyTruncate() {
 	name, th := m.pick(nil)
 	to := m.newName(rapid.SampledFrom([]string{"copy-%d", "c%d.log"}).Draw(m.T, "to"))
-	m.add(to, m.create(to), th.body.bytes)
+	m.add(to, m.create(to), m.newLine()+"\n"+th.body.bytes)
 	m.cut(name, th, 0, "")
 }
 
@@ -296,4 +298,5 @@ func (m *model) event() {
 	op := rapid.SampledFrom([]fsnotify.Op{fsnotify.Create, fsnotify.Write, fsnotify.Rename, fsnotify.Remove}).Draw(m.T, "op")
 	m.agent(func() { m.discovers.hint(fsnotify.Event{Name: m.path(name), Op: op}, m.clock) })
 	m.looked()
+	m.restarted()
 }

@@ -50,6 +50,7 @@ type following struct {
 	pending int      // those of them that were not read
 	gone    int      // bytes that were taken away unread, seen or not, and are not counted yet
 	stale   bool     // bytes were taken away, and the agent did not begin anew
+	of      *body    // what the file held before that, while it is so
 }
 
 // reading is what came of one stream.
@@ -77,9 +78,15 @@ func (b *body) lose(read int) {
 	}
 }
 
+// fits says that b goes on where m is: nothing was cut off, and the bytes before the
+// position and the first ones are the same.
+func (m mark) fits(b *body) bool {
+	return m.body != nil && len(b.bytes) >= max(m.position, m.size) && b.continues(m.body, max(m.position, min(headSize, m.size)))
+}
+
 // in returns the position at which b is read on, 0 if it is not what m is of.
 func (m mark) in(b *body) int {
-	if m.body == nil || !b.continues(m.body, m.position) {
+	if !m.fits(b) {
 		return 0
 	}
 	return m.position
@@ -110,12 +117,15 @@ func (th *thing) read() int {
 // replaced gives the file a new content that begins with what is left of the old.
 func (m *model) replaced(th *thing, rest string) {
 	old := th.body
-	if fl := th.followed; fl != nil {
+	if fl := th.followed; fl != nil && len(rest) < len(old.bytes) {
 		lost := len(old.bytes)
 		if !fl.stale {
 			lost -= fl.cursor
 		}
 		fl.gone += max(0, lost)
+		if !fl.stale {
+			fl.of = old
+		}
 		fl.stale = true
 	}
 	read := th.read()
@@ -200,8 +210,7 @@ func (m *model) saw(th *thing, f *file) {
 func (m *model) usedPosition(th *thing, f *file) {
 	undelivered := th.durable.size - th.durable.position
 	switch {
-	case f != nil && th.followed.start.position == th.durable.position && th.resume.in(th.body) == th.durable.position && th.body.continues(th.durable.body, th.durable.position):
-		m.counted[lostTruncated].add(max(0, th.durable.size-len(th.body.bytes)))
+	case f != nil && th.durable.fits(th.body):
 	case f != nil:
 		m.counted[lostTruncated].add(undelivered)
 	case m.isOrphan(th):
@@ -348,8 +357,11 @@ func (m *model) commit() {
 			}
 		}
 		of := th.body
-		if f == nil {
+		switch {
+		case f == nil:
 			of = th.resume.body
+		case th.followed.stale:
+			of = th.followed.of
 		}
 		if of == nil || position > of.delivered {
 			m.Fatalf("position %d was saved of %s", position, st.path)

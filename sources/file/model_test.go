@@ -170,6 +170,7 @@ func (m *model) poll(after time.Duration) {
 	m.clock = m.clock.Add(after)
 	m.agent(func() { m.discovers.poll(m.clock) })
 	m.looked()
+	m.restarted()
 }
 
 // read lets the tailer make one batch.
@@ -178,6 +179,7 @@ func (m *model) read() {
 	if m.tailer.ready.len() > 0 {
 		m.agent(func() { m.must(m.tailer.turn(context.Background())) })
 	}
+	m.agent(func() { m.discovers.recut(m.clock) })
 	m.restarted()
 }
 

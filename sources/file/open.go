@@ -98,19 +98,24 @@ func identify(fd int, in inode) identity {
 }
 
 // gather reads the evidence that decide needs beside the saved state.
-func gather(f *os.File, id identity, size int64, saved *state) (evidence, error) {
-	found := evidence{identity: id, size: size}
-	if saved == nil || size < saved.position {
+func gather(f *os.File, id identity, l look, saved *state) (evidence, error) {
+	found := evidence{identity: id, size: l.size, modified: l.modified}
+	if saved == nil || l.size < max(saved.position, int64(saved.headLength)) {
 		return found, nil
 	}
-	var err error
-	if found.head, err = hashAt(int(f.Fd()), 0, saved.headLength); err != nil {
-		return found, err
+	return found, found.compare(int(f.Fd()), saved)
+}
+
+// compare reads the stretches of an open file that a state names.
+func (e *evidence) compare(fd int, saved *state) error {
+	if err := e.first.extend(fd, int64(saved.headLength)); err != nil {
+		return err
 	}
-	found.tail = make([]byte, saved.guardLength)
-	err = readFull(int(f.Fd()), found.tail, saved.position-int64(saved.guardLength))
-	found.guard = xxhash.Sum64(found.tail)
-	return found, err
+	e.head = e.first.sum()
+	e.tail = make([]byte, saved.guardLength)
+	err := readFull(fd, e.tail, saved.position-int64(saved.guardLength))
+	e.guard = xxhash.Sum64(e.tail)
+	return err
 }
 
 // hashAt hashes length bytes, at most headSize, from offset on.

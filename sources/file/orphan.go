@@ -56,7 +56,7 @@ func (d *discoverer) search(saved *state, dir string, l census, now time.Time) {
 	name, found := l.names[saved.identity.inode]
 	switch {
 	case !found:
-		d.giveUp(saved)
+		d.giveUp(saved, now)
 	case filepath.Join(dir, name) != saved.real || d.linkMovedOn(saved):
 		d.readOn(saved, dir, name, now)
 	}
@@ -87,7 +87,7 @@ func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
 		d.fail(path, err, now)
 		return
 	}
-	f, err := d.beginOrphan(handle, saved, candidate{path: saved.path, real: path, root: dir, relative: name})
+	f, err := d.beginOrphan(handle, saved, candidate{path: saved.path, real: path, root: dir, relative: name}, now)
 	if err != nil {
 		d.fail(path, err, now)
 	}
@@ -103,14 +103,14 @@ func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
 
 // beginOrphan is begin for a file that no pattern names any more: nil also if all
 // of it is delivered, or if the name belongs to a file that was never followed.
-func (d *discoverer) beginOrphan(handle *os.File, saved *state, c candidate) (*file, error) {
+func (d *discoverer) beginOrphan(handle *os.File, saved *state, c candidate, now time.Time) (*file, error) {
 	fd := int(handle.Fd())
 	l, err := lookAt(fd)
 	if err != nil {
 		return nil, err
 	}
 	id := identify(fd, l.inode)
-	found, err := gather(handle, id, l.size, saved)
+	found, err := gather(handle, id, l, saved)
 	if err != nil {
 		return nil, err
 	}
@@ -119,10 +119,10 @@ func (d *discoverer) beginOrphan(handle *os.File, saved *state, c candidate) (*f
 	case resumed && l.size == saved.position:
 		return nil, nil
 	case !resumed && (id != saved.identity || id.kind == generationNone):
-		d.giveUp(saved)
+		d.giveUp(saved, now)
 		return nil, nil
 	}
-	return d.begin(handle, c, false)
+	return d.begin(handle, c, false, now)
 }
 
 // searchUnread looks for a file that lost its name before its turn came, and follows
@@ -133,8 +133,9 @@ func (d *discoverer) searchUnread(r *resting, now time.Time) {
 	name, found := l.names[r.look.inode]
 	if !found {
 		if l.known && l.device == r.look.inode.device && r.look.size > 0 {
-			d.source.metrics.lost(lostVanished, r.look.size)
-			d.source.log.Error("file is gone before its turn to be read came", "path", r.path, "bytes_lost_unread", r.look.size)
+			d.source.decided(identity{}, lostVanished, Decision{
+				Time: now, Path: r.path, What: Vanished, Reason: "it was gone before its turn to be read came", Size: r.look.size, Lost: r.look.size,
+			})
 		}
 		return
 	}
@@ -144,7 +145,7 @@ func (d *discoverer) searchUnread(r *resting, now time.Time) {
 		d.fail(path, err, now)
 		return
 	}
-	f, err := d.begin(handle, candidate{path: r.path, real: path, root: dir, relative: name}, false)
+	f, err := d.begin(handle, candidate{path: r.path, real: path, root: dir, relative: name}, false, now)
 	if err != nil {
 		d.fail(path, err, now)
 	}
@@ -157,8 +158,8 @@ func (d *discoverer) searchUnread(r *resting, now time.Time) {
 }
 
 // giveUp removes the position of a file that is proved gone.
-func (d *discoverer) giveUp(saved *state) {
-	d.vanished(saved)
+func (d *discoverer) giveUp(saved *state, now time.Time) {
+	d.vanished(saved, now)
 	in := saved.identity.inode
 	rest := make([]*state, 0, len(d.orphans[in]))
 	for _, s := range d.orphans[in] {
@@ -173,13 +174,18 @@ func (d *discoverer) giveUp(saved *state) {
 	}
 }
 
-// vanished counts what a gone file held unread, and removes its position.
-func (d *discoverer) vanished(saved *state) {
-	if lost := saved.size - saved.position; lost > 0 {
-		d.source.metrics.lost(lostVanished, lost)
-		d.source.log.Error("file is gone and was not read to its end", "path", saved.path, "bytes_lost_unread", lost)
+// vanished removes the position of a gone file. What it held undelivered is read
+// from its copy, or counted.
+func (d *discoverer) vanished(saved *state, now time.Time) {
+	var lost int64
+	if saved.size > saved.position {
+		_, lost = d.rescue(saved, now)
 	}
 	d.source.settle(saved.identity, nil)
+	d.source.decided(saved.identity, lostVanished, Decision{
+		Time: now, Path: saved.path, What: Vanished, Reason: "no file in its folder is the one of the saved position",
+		Position: saved.position, Size: saved.size, Lost: lost,
+	})
 }
 
 // takeCensus reads a folder, or finds out that it does not exist: then the device is

@@ -45,11 +45,13 @@ type view struct {
 // isIdle says that the file has not grown for so long that what is held is complete.
 func (v *view) isIdle() bool { return v.idleAt > 0 }
 
-// view returns false if the file is closed or was seen to be truncated.
+// view returns false if the file is closed or its content is gone. Else the tailer
+// reads until pause.
 func (f *file) view() (v view, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return view{f.content, f.cursor, f.situation, f.scanned, f.limit, f.tail, f.final, f.idleAt}, !f.truncated && !f.closed
+	f.reading = f.readableLocked()
+	return view{f.content, f.cursor, f.situation, f.scanned, f.limit, f.tail, f.final, f.idleAt}, f.reading
 }
 
 // fill reads complete lines from the cursor on straight into the free room of the
@@ -217,7 +219,6 @@ func (f *file) moveLocked(v *view, data []byte, used int, open bool) {
 		f.ahead = lastOf(append(f.ahead[:0], f.tail...), data[used:])
 	}
 	f.size = max(f.size, v.cursor+int64(len(data)))
-	f.vouched = f.size
 }
 
 // splitter cuts data, which stands in block 0 from base on, into records.

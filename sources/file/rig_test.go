@@ -5,8 +5,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -137,3 +139,9 @@ func inodeOf(info os.FileInfo) inode {
 	stat := info.Sys().(*syscall.Stat_t)
 	return inode{device: stat.Dev, number: stat.Ino}
 }
+
+// movedClock is how far a test has moved its clock.
+type movedClock struct{ shift atomic.Int64 }
+
+func (c *movedClock) add(d time.Duration) { c.shift.Add(int64(d)) }
+func (c *movedClock) get() time.Duration  { return time.Duration(c.shift.Load()) }

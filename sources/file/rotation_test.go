@@ -268,12 +268,13 @@ func (m *steps) readAll() {
 	}
 }
 
-// readOnce makes one batch.
+// readOnce makes one batch, and lets the discoverer know what was replaced.
 func (m *steps) readOnce() {
 	m.tailer.take()
 	if err := m.tailer.turn(context.Background()); err != nil {
 		m.t.Fatal(err)
 	}
+	m.discoverer.recut(time.Now())
 }
 
 func slicesOf(s string, n int) []string { return strings.Fields(strings.Repeat(s+" ", n)) }

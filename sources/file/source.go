@@ -156,6 +156,8 @@ type Source struct {
 	walker  *walker
 	saved   map[inode][]*state // until the discoverer takes them over
 	first   bool               // no earlier start is known of
+	cuts    *cuts
+	journal *journal
 
 	mu      sync.Mutex
 	files   map[*file]struct{}  // tracked; changed by the discoverer
@@ -185,6 +187,8 @@ func New(config Config) (*Source, error) {
 		metrics: newMeter(config.Metrics, config.Pipeline, config.Name),
 		walker:  w,
 		saved:   make(map[inode][]*state),
+		cuts:    newCuts(),
+		journal: newJournal(),
 		first:   !config.Lost && len(config.Saved) == 0,
 		told:    slices.ContainsFunc(config.Saved, func(c record.Checkpoint) bool { return c.Key == config.KeyPrefix+startedKey }),
 		files:   make(map[*file]struct{}),
@@ -315,6 +319,7 @@ func (s *Source) track(f *file) {
 	defer s.mu.Unlock()
 	s.files[f] = struct{}{}
 	s.metrics.open.Inc()
+	s.journal.follow(f.identity, true)
 }
 
 // untrack ends it; the file is closed.
@@ -323,6 +328,7 @@ func (s *Source) untrack(f *file) {
 	defer s.mu.Unlock()
 	delete(s.files, f)
 	s.metrics.open.Dec()
+	s.journal.follow(f.identity, false)
 }
 
 // settle gives out the last checkpoint of a file that is not tracked; nil removes it.

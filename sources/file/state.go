@@ -44,7 +44,7 @@ type state struct {
 	size     int64  // the largest known; what lies behind position is not delivered
 
 	headLength  int
-	headHash    uint64 // xxhash of the first headLength bytes, all before position
+	headHash    uint64 // xxhash of the first headLength bytes, all before size
 	guardLength int
 	guardHash   uint64 // xxhash of the guardLength bytes before position
 
@@ -148,7 +148,7 @@ func decodeState(encoded []byte) (*state, error) {
 	s.identity.generation = d.uvarint(math.MaxUint64)
 	s.position = int64(d.uvarint(math.MaxInt64))
 	s.size = int64(d.uvarint(math.MaxInt64))
-	s.headLength = int(d.uvarint(uint64(min(headSize, s.position))))
+	s.headLength = int(d.uvarint(uint64(min(headSize, max(s.position, s.size)))))
 	s.guardLength = int(d.uvarint(uint64(min(guardSize, s.position))))
 	s.headHash = d.fixed()
 	s.guardHash = d.fixed()

@@ -98,7 +98,7 @@ func TestDamagedStatesAreRefused(t *testing.T) {
 	}
 	for name, s := range map[string]*state{
 		"guard beyond position": {position: 10, guardLength: 11},
-		"head beyond position":  {position: 10, headLength: 11},
+		"head beyond the size":  {position: 10, headLength: 11},
 		"guard too long":        {position: 1000, guardLength: guardSize + 1},
 		"head too long":         {position: 10000, headLength: headSize + 1},
 		"negative position":     {position: -1},
@@ -123,7 +123,7 @@ func FuzzDecodeState(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if s.headLength > headSize || s.guardLength > guardSize || s.position < 0 || int64(s.headLength) > s.position || int64(s.guardLength) > s.position {
+		if s.headLength > headSize || s.guardLength > guardSize || s.position < 0 || int64(s.headLength) > max(s.position, s.size) || int64(s.guardLength) > s.position {
 			t.Fatalf("%x decodes to %+v", encoded, s)
 		}
 		again, err := decodeState(s.encode())

@@ -39,7 +39,7 @@ func configOf(include ...string) Config {
 	return Config{
 		Pipeline: "p", Name: "file", Host: "host", Include: include, MaxLine: 512 << 10,
 		PollInterval: 20 * time.Millisecond, KeyPrefix: "p/0/",
-		Logger: slog.New(slog.DiscardHandler), Metrics: metric.New(), Now: time.Now,
+		Logger: testLogger(), Metrics: metric.New(), Now: time.Now,
 	}
 }
 
@@ -64,4 +64,11 @@ func appendTo(t testing.TB, path, content string) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func testLogger() *slog.Logger {
+	if os.Getenv("SHOWLOG") != "" {
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return slog.New(slog.DiscardHandler)
 }

@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -33,8 +34,17 @@ func newInbox() *inbox { return &inbox{wake: make(chan struct{}, 1)} }
 func (i *inbox) give(f *file) {
 	i.mu.Lock()
 	i.given++
+	f.awaited, f.noticed = true, true
+	i.noticed = append(i.noticed, f)
 	i.mu.Unlock()
-	i.notice(f)
+	i.signal()
+}
+
+// awaits reports that the file was given and not yet taken.
+func (i *inbox) awaits(f *file) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return f.awaited
 }
 
 // notice asks for a turn of the file. It never waits.
@@ -68,7 +78,7 @@ func (i *inbox) take(dst []*file) []*file {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, f := range i.noticed {
-		f.noticed = false
+		f.noticed, f.awaited = false, false
 	}
 	dst = append(dst, i.noticed...)
 	clear(i.noticed)
@@ -185,12 +195,35 @@ func (t *tailer) enqueue(f *file) {
 func (t *tailer) dequeue() *file {
 	for {
 		f := t.ready.pop()
-		if f.after == nil || !f.after.queued {
-			f.after, f.queued = nil, false
+		if !t.waits(f) {
+			f.queued = false
 			return f
 		}
 		t.ready.push(f)
 	}
+}
+
+// waits reports that the file's turn comes when another one is read. One that the
+// discoverer is about to give, or has given and the tailer not taken, counts as unread.
+func (t *tailer) waits(f *file) bool {
+	f.mu.Lock()
+	after := f.after
+	f.mu.Unlock()
+	if after == nil {
+		return false
+	}
+	if t.inbox.awaits(after) {
+		t.take()
+	}
+	if t.inbox.awaits(after) || after.queued {
+		return true
+	}
+	f.mu.Lock()
+	if f.after == after {
+		f.after = nil
+	}
+	f.mu.Unlock()
+	return false
 }
 
 // turn makes one batch out of what is ready and submits it.
@@ -264,16 +297,19 @@ func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
 		t.source.log.Info("file begins with a hole: it is read from behind that", "path", f.name(), "bytes_never_written", skipped)
 	}
 	result, err := t.fill(f, b)
-	if err != nil {
+	cut, failed := f.pause(result)
+	if err = errors.Join(err, failed); err != nil {
 		t.failed(f, err)
 		return false
 	}
 	f.reads.succeeded()
+	if cut {
+		t.source.cuts.put(f)
+		return false
+	}
 	switch result {
 	case more:
 		t.enqueue(f)
-	case replaced:
-		t.restart(f)
 	case noRoom:
 		f.queued = true
 		t.ready.unpop(f)
@@ -306,20 +342,6 @@ func (t *tailer) finish(f *file) {
 		f.finished = true
 		t.finished++
 	}
-}
-
-// restart begins a file anew whose content was replaced.
-func (t *tailer) restart(f *file) {
-	lost, err := f.restart()
-	if err != nil {
-		t.failed(f, err)
-		return
-	}
-	t.source.metrics.lost(lostTruncated, lost)
-	if _, report := f.rewrites.failed(t.source.config.Now()); report {
-		t.source.log.Warn("file is read from its beginning: it was truncated or rewritten", "path", f.name(), "bytes_lost_unread", lost)
-	}
-	t.enqueue(f)
 }
 
 // failed leaves the file alone for a while; the discoverer notices it again.

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,11 +16,17 @@ const (
 )
 
 // enqueue lets files wait for a descriptor: those of one scan in the order of their
-// names, behind those of earlier ones.
+// names, behind those of earlier ones. Those that were followed before come first,
+// for others may be their copies or successors.
 func (d *discoverer) enqueue(all []*resting) {
-	slices.SortFunc(all, func(a, b *resting) int { return strings.Compare(a.path, b.path) })
+	slices.SortFunc(all, func(a, b *resting) int {
+		return cmp.Or(d.knows(b)-d.knows(a), strings.Compare(a.path, b.path))
+	})
 	d.queue = append(d.queue, all...)
 }
+
+// knows is 1 for a file of whose inode a position is saved.
+func (d *discoverer) knows(r *resting) int { return min(1, len(d.orphans[r.look.inode])) }
 
 // waiter makes what is known of a file that wants to be opened, r if it rests already.
 func (d *discoverer) waiter(r *resting, c *candidate) *resting {
