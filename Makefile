@@ -60,7 +60,7 @@ test: check unit end-to-end
 	@.ci/python-notice
 
 check:
-	@unformatted=$$(gofmt -l $(wildcard *.go cmd core sources plugins test bench)); \
+	@unformatted=$$(gofmt -l $(wildcard *.go cmd core sources plugins packaging test bench)); \
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 
@@ -72,7 +72,7 @@ unit:
 
 # Results of these depend on binaries and on the tree, which Go's cache does not see.
 end-to-end: build
-	$(TEST) -count=1 . ./cmd/... ./test/...
+	$(TEST) -count=1 . ./cmd/... ./packaging/... ./test/...
 
 ## test-plugin-kills: 1,000 kill -9 of random plugins under load, against a real Kafka
 test-plugin-kills: build
