@@ -129,7 +129,7 @@ func (a *agent) opened(what string, closeIt func() error) {
 // openState takes the data directory and opens the positions in it.
 func (a *agent) openState(context.Context) error {
 	dir := a.config.Agent.DataDir
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := checkpoint.MakeDirectory(dir); err != nil {
 		return fmt.Errorf("make data_dir: %w: name a folder that the agent's user may write to", err)
 	}
 	lock, err := checkpoint.LockDirectory(dir)

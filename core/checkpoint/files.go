@@ -115,6 +115,25 @@ func syncFile(path string) error {
 	return f.Close()
 }
 
+// MakeDirectory makes dir and what is missing above it, for the owner alone, and
+// their names durable: positions that are synced into a folder whose own name is
+// lost with the power are lost with it.
+func MakeDirectory(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MakeDirectory(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
+}
+
 // syncDir makes renames in dir durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +53,9 @@ func Run(name, dir string, rounds int, out io.Writer) error {
 // attempts bounds how often a round is committed.
 const attempts = 5
 
+// stateDir is made by the first life that needs it.
+const stateDir = "state"
+
 // roundKey holds the number of the last round.
 const roundKey = "round"
 
@@ -60,6 +64,10 @@ const roundKey = "round"
 // made anew; every ninth, the first attempt meets a full disk.
 func Positions(dir string, rounds int, out io.Writer) error {
 	now := time.Now()
+	dir = filepath.Join(dir, stateDir)
+	if err := checkpoint.MakeDirectory(dir); err != nil {
+		return err
+	}
 	store, err := checkpoint.Open(dir, slog.New(slog.DiscardHandler), func() time.Time { return now })
 	if err != nil {
 		return err
@@ -150,6 +158,10 @@ func heldBy(store *checkpoint.Store) (round int, err error) {
 // hold what some round left, none older than acknowledged and at most as many
 // more as may have ended unsaid, and go on from there.
 func CheckPositions(dir string, acknowledged, more int) error {
+	dir = filepath.Join(dir, stateDir)
+	if err := checkpoint.MakeDirectory(dir); err != nil {
+		return err
+	}
 	store, err := checkpoint.Open(dir, slog.New(slog.DiscardHandler), time.Now)
 	if err != nil {
 		return fmt.Errorf("the store does not open: %w", err)

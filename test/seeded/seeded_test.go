@@ -55,6 +55,15 @@ func bugs() []bug {
 			run:      "Positions.*AtEveryStep",
 		},
 		{
+			name: "name of the folder of positions not durable",
+			file: "core/checkpoint/files.go",
+			old:  "	return syncDir(parent)\n",
+			new:  "	return nil\n",
+
+			packages: "./test/powerloss",
+			run:      "Positions.*AtEveryStep",
+		},
+		{
 			name: "no file fsync for positions",
 			file: "core/checkpoint/store.go",
 			old:  "Timeout: time.Second, OpenFile: openOwn}",
