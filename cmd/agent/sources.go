@@ -74,7 +74,7 @@ func (a *agent) openFile(o origin, f *config.FileSource) (source, error) {
 		Include: f.Include, Exclude: f.Exclude, StartAt: start,
 		Format: fileFormat(f.Format), Charset: f.Encoding, MaxLine: int(f.MaxLine), OnLongLine: longLine(f.OnLongLine), Multiline: multiline(f.Multiline),
 		PollInterval: f.PollInterval, FollowSymlinks: f.FollowSymlinks, SymlinkRoots: f.SymlinkRoots, Once: a.flags.once,
-		IgnoreOlder: f.IgnoreOlder, CloseIdle: f.CloseIdle, MaxOpenFiles: f.MaxOpenFiles,
+		IgnoreOlder: f.IgnoreOlder, CloseIdle: f.CloseIdle, MaxOpenFiles: f.MaxOpenFiles, DeleteAfterDelivery: f.DeleteAfterDelivery,
 		Pulse:     o.pulse,
 		KeyPrefix: o.prefix, Saved: o.saved, Lost: a.store.Lost(),
 		Logger: a.log, Metrics: a.metrics, Now: time.Now,

@@ -10,12 +10,10 @@ import (
 // nevertheless. Everything else written there is refused as not available yet.
 func unavailable() map[string][]any {
 	return map[string][]any{
-		"pipeline.provenance":               {"none"},
-		"pipeline.on_failure":               {FailQuarantine, FailBlock, FailDrop},
-		"pipeline.source.stdin":             {},
-		"source.file.compression":           {"none"},
-		"source.file.symlink_roots":         {[]string{}},
-		"source.file.delete_after_delivery": {false},
+		"pipeline.provenance":     {"none"},
+		"pipeline.on_failure":     {FailQuarantine, FailBlock, FailDrop},
+		"pipeline.source.stdin":   {},
+		"source.file.compression": {"none"},
 	}
 }
 

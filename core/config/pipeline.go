@@ -69,6 +69,12 @@ func (d *decoder) checkPipeline(p *Pipeline, b block) {
 	if p.Send == SendFireAndForget {
 		d.warnAt(p.Places.At("send"), "",
 			`send = "fire_and_forget" gives up at least once: records are lost where a crash or a broker's refusal comes between the producer and the broker`)
+		for _, s := range p.Sources {
+			if s.File != nil && s.File.DeleteAfterDelivery {
+				d.errorAt(s.Places.At("delete_after_delivery"), `use send = "async", or leave the deletion to what rotates the files`,
+					`delete_after_delivery needs to know what is delivered, and send = "fire_and_forget" does not: a lost record could not be read again`)
+			}
+		}
 	}
 }
 

@@ -37,6 +37,10 @@ func (d *discoverer) adopt(r *resting, now time.Time) bool {
 	if d.source.config.Once {
 		f.limit = r.look.size // what it held at the start
 	}
+	f.given = d.source.given.Load() + 1                                    // what it resumed from may not be durable before
+	if r.given > 0 && f.emitted.content == f.content && f.seen == r.look { // nothing has happened since
+		f.changed, f.spent, f.given = r.changed, r.spent, r.given
+	}
 	d.place(f, now)
 	return true
 }
@@ -173,7 +177,10 @@ func (d *discoverer) insert(f *file, now time.Time) {
 	if d.source.config.Once && f.limit == unlimited {
 		f.limit = f.seen.size
 	}
-	f.changed, f.opened = now, now
+	f.opened = now
+	if f.changed.IsZero() {
+		f.changed = now
+	}
 	d.load[f.lane]++
 	d.tracked[f.identity.inode] = f
 	d.source.track(f)

@@ -26,17 +26,20 @@ type What string
 
 // The kinds of decisions.
 const (
-	Followed  What = "followed"   // it is new: read from its beginning, or from its end with start_at
-	Resumed   What = "resumed"    // read on from its saved position
-	ReadAnew  What = "read anew"  // from its beginning, though there was a position
-	ReadCopy  What = "copy read"  // it holds what another file held that was cut, and is read in its place
-	HeldBack  What = "held back"  // it may be such a copy: not read before that is known
-	Renamed   What = "renamed"    // read on under another name
-	Released  What = "released"   // it has no name that matches, and all of it is delivered
-	Vanished  What = "vanished"   // it is gone, its position is removed
-	Unopened  What = "never seen" // it was gone before it could be opened
-	Unusable  What = "not opened" // or not listed; tried again
-	Compacted What = "recognised" // a compressed file that holds what was delivered before
+	Followed  What = "followed"    // it is new: read from its beginning, or from its end with start_at
+	Resumed   What = "resumed"     // read on from its saved position
+	ReadAnew  What = "read anew"   // from its beginning, though there was a position
+	ReadCopy  What = "copy read"   // it holds what another file held that was cut, and is read in its place
+	HeldBack  What = "held back"   // it may be such a copy: not read before that is known
+	Renamed   What = "renamed"     // read on under another name
+	Released  What = "released"    // it has no name that matches, and all of it is delivered
+	Vanished  What = "vanished"    // it is gone, its position is removed
+	Unopened  What = "never seen"  // it was gone before it could be opened
+	Unusable  What = "not opened"  // or not listed; tried again
+	Deleted   What = "deleted"     // by delete_after_delivery
+	Undeleted What = "not deleted" // tried again
+	Ignored   What = "ignored"     // by ignore_older, until it changes
+	Compacted What = "recognised"  // a compressed file that holds what was delivered before
 )
 
 // message and level of the log line of a decision.
@@ -48,6 +51,12 @@ func (w What) message() (message string, level slog.Level) {
 		return "file was cut, and is read on in its copy", slog.LevelInfo
 	case HeldBack:
 		return "file may be a copy of one that is followed: it is read when that is known", slog.LevelDebug
+	case Deleted:
+		return "file is deleted: all of it is delivered", slog.LevelInfo
+	case Undeleted:
+		return "file is delivered and can't be deleted: tried again", slog.LevelError
+	case Ignored:
+		return "file is left until it changes: ignore_older", slog.LevelInfo
 	case Renamed:
 		return "file was renamed: it is read on", slog.LevelInfo
 	case Released:
@@ -180,7 +189,7 @@ func (s *Source) remember(id identity, d Decision) {
 func (s *Source) say(d Decision) {
 	message, level := d.What.message()
 	attributes := []slog.Attr{slog.String("path", d.Path), slog.String("reason", d.Reason)}
-	if d.What != Unusable {
+	if d.What != Unusable && d.What != Undeleted {
 		attributes = append(attributes, slog.Int64("position", d.Position), slog.Int64("size", d.Size))
 	}
 	if d.Lost > 0 || d.What == ReadAnew {

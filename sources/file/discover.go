@@ -33,6 +33,7 @@ type discoverer struct {
 	unread   []error // once: why files could not be read
 
 	began    time.Time           // of the run
+	now      time.Time           // of the last look around
 	beds     map[string]*resting // files at rest, by real path
 	queue    []*resting          // in turn; some may have left it
 	moving   bool                // the last turn opened a file or let one go, and others wait
@@ -231,12 +232,14 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 
 // poll scans once and takes the consequences.
 func (d *discoverer) poll(now time.Time) {
+	d.now = now
 	s := d.source.walker.scan(now)
 	d.match(s, now)
 	for path, err := range s.failed {
 		d.fail(path, err, now)
 	}
 	d.sweep(s, now)
+	d.removeDelivered(now)
 	d.reposeIdle(now)
 	d.admit(now)
 	clear(d.left)
@@ -264,8 +267,8 @@ func (d *discoverer) match(s *scan, now time.Time) {
 		r := d.source.resting[in]
 		switch {
 		case r == nil && d.ignores(c, now) && !d.fromEnd():
-			d.ignore(c)
-		case r == nil || r.reason != FileWaits && d.stirred(r, c):
+			d.ignore(c, now)
+		case r == nil || r.reason != FileWaits && d.stirred(r, c, now):
 			fresh = append(fresh, d.waiter(r, c))
 		case r.reason == FileWaits && (r.path != c.path || r.real != c.real):
 			fresh = append(fresh, d.waiter(r, c))
@@ -427,6 +430,11 @@ func (d *discoverer) fail(path string, err error, now time.Time) {
 	if isShort(err) {
 		key = noDescriptors
 	}
+	d.failAs(key, now, Unusable, path, err)
+}
+
+// failAs spaces what fails under a key of its own.
+func (d *discoverer) failAs(key string, now time.Time, what What, path string, err error) {
 	if d.isTooEarly(key, now) {
 		return
 	}
@@ -443,6 +451,6 @@ func (d *discoverer) fail(path string, err error, now time.Time) {
 			d.unread = append(d.unread, fmt.Errorf("file source: %w", err))
 		}
 	case report:
-		d.source.decided(identity{}, "", Decision{Time: now, Path: path, What: Unusable, Reason: err.Error()})
+		d.source.decided(identity{}, "", Decision{Time: now, Path: path, What: what, Reason: err.Error()})
 	}
 }

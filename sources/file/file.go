@@ -61,6 +61,7 @@ type file struct {
 	emitted  checkpointed // owned by Checkpoint
 	changed  time.Time    // when the discoverer saw a difference; owned by it
 	opened   time.Time    // when its turn began; owned by the discoverer
+	spent    time.Time    // since when it could be deleted; owned by the discoverer
 	nameless bool         // the last scan that could tell found no name of it; owned by the discoverer
 
 	mu        sync.Mutex
@@ -87,6 +88,7 @@ type file struct {
 	final     bool      // nobody writes to it any more: a line without end is complete
 	last      *state    // not nil: all that was read is delivered, this is its last state, and the tailer may close it
 	leaving   leaving   // why last is set
+	given     uint64    // the checkpoint with which its position became durable
 	yielding  bool      // others wait for its descriptor: it is read no further
 	closed    bool
 	retry     time.Time // a read failed: not before this time again
@@ -273,8 +275,8 @@ func (f *file) release(why leaving) error {
 }
 
 // checkpoint returns the file's state if it changed since the last call. It is
-// called by one goroutine at a time.
-func (f *file) checkpoint() (*state, bool) {
+// called by one goroutine at a time, and counts the checkpoints of the source.
+func (f *file) checkpoint(count uint64) (*state, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.truncated {
@@ -286,6 +288,7 @@ func (f *file) checkpoint() (*state, bool) {
 		return nil, false
 	}
 	if f.closed {
+		f.given = count
 		e.content, e.position, e.situation, e.size, e.path = f.content, position, at, f.size, f.path
 		return f.last, f.last != nil
 	}
@@ -294,6 +297,7 @@ func (f *file) checkpoint() (*state, bool) {
 		return nil, false // the position stays as it was: the next call tries again
 	}
 	e.content, e.position, e.situation, e.size, e.path = f.content, position, at, f.size, f.path
+	f.given = count
 	return s, true
 }
 

@@ -23,6 +23,8 @@ type resting struct {
 	candidate           // as last found; its look is that of the last time it was open
 	saved     *state    // nil: it was never read
 	changed   time.Time // when it last did
+	spent     time.Time // since when it could be deleted
+	given     uint64    // the checkpoint with which saved became durable
 	reason    string    // for people, one of the values of FileStatus.State
 	rotated   bool
 	fromEnd   bool // once opened, it is read from its end on: that at the time of look
@@ -103,7 +105,10 @@ func (f *file) mayLeaveLocked() bool {
 func (d *discoverer) rest(f *file) {
 	c := f.candidate
 	c.look = f.seen
-	r := &resting{candidate: c, saved: f.last, changed: f.changed, reason: FileAtRest, rotated: f.rotated}
+	r := &resting{candidate: c, saved: f.last, changed: f.changed, spent: f.spent, given: d.source.given.Load() + 1, reason: FileAtRest, rotated: f.rotated}
+	if r.spent.IsZero() {
+		r.spent = d.now
+	}
 	if f.leaving == leavesOthers {
 		r.reason = FileWaits
 	}
@@ -140,8 +145,14 @@ func (d *discoverer) lift(r *resting) {
 }
 
 // stirred reports that a file at rest, which a scan found as c, wants to be opened.
-func (d *discoverer) stirred(r *resting, c *candidate) bool {
-	return r.reason == FileWaits || r.path != c.path || r.real != c.real || r.differs()
+func (d *discoverer) stirred(r *resting, c *candidate, now time.Time) bool {
+	return r.path != c.path || r.real != c.real || d.isDue(r, now) || r.differs()
+}
+
+// isDue reports that the file must be opened to be deleted.
+func (d *discoverer) isDue(r *resting, now time.Time) bool {
+	return d.source.config.DeleteAfterDelivery && r.saved != nil && r.saved.position == r.look.size && r.look.size > 0 &&
+		r.given <= d.source.durable.Load() && now.Sub(r.spent) >= graceTime
 }
 
 // differs looks at the file by its name. One that has none is the next scan's.
@@ -165,7 +176,7 @@ func (d *discoverer) ignores(c *candidate, now time.Time) bool {
 		return false
 	}
 	for _, saved := range d.orphans[c.look.inode] {
-		if saved.position != c.look.size {
+		if d.source.config.DeleteAfterDelivery || saved.position != c.look.size {
 			return false
 		}
 	}
@@ -198,13 +209,15 @@ func (d *discoverer) missing(r *resting, now time.Time) {
 }
 
 // ignore remembers a file that is not read until it is touched.
-func (d *discoverer) ignore(c *candidate) {
+func (d *discoverer) ignore(c *candidate, now time.Time) {
 	r := &resting{candidate: *c, reason: FileIgnored}
 	if saved := d.orphans[c.look.inode]; len(saved) > 0 {
 		r.saved = saved[0]
 	}
 	d.lay(r)
-	d.source.log.Info("file is left until it changes: ignore_older", "path", c.path, "modified", time.Unix(0, c.look.modified))
+	d.source.decided(identity{}, "", Decision{
+		Time: now, Path: c.path, What: Ignored, Reason: "it was modified at " + time.Unix(0, c.look.modified).UTC().Format(time.RFC3339), Size: c.look.size,
+	})
 }
 
 // reposeIdle closes what has been idle for long.

@@ -45,6 +45,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -87,7 +88,10 @@ type Config struct {
 	IgnoreOlder    time.Duration // a file that was not changed for longer is left until it is; 0: none
 	CloseIdle      time.Duration // a file in which nothing happens for so long gives its descriptor back; 0: never
 	MaxOpenFiles   int           // descriptors of the source's files; more take turns; 0: no bound
-	Once           bool          // read what the files hold at the start of Run, then end
+	// DeleteAfterDelivery removes a file once all of it is delivered, that is durable,
+	// and nobody has it open for writing. It needs Committed to be called.
+	DeleteAfterDelivery bool
+	Once                bool // read what the files hold at the start of Run, then end
 
 	KeyPrefix string              // of the source's checkpoints; unique in the agent
 	Saved     []record.Checkpoint // those that are durable, all of them
@@ -167,7 +171,9 @@ type Source struct {
 	ready   bool                // the first scan is done, so that the start may be remembered
 	told    bool                // Checkpoint gave out that the source has started
 
-	checkpoints sync.Mutex // held by Checkpoint, orders its callers
+	checkpoints sync.Mutex    // held by Checkpoint, orders its callers
+	given       atomic.Uint64 // checkpoints so far
+	durable     atomic.Uint64 // those of them that are known to be durable
 }
 
 // New checks the configuration and the saved positions; it reads no file and
@@ -245,6 +251,7 @@ func (s *Source) Run(ctx context.Context, lanes []record.Lane) error {
 func (s *Source) Checkpoint(dst []record.Checkpoint) []record.Checkpoint {
 	s.checkpoints.Lock()
 	defer s.checkpoints.Unlock()
+	count := s.given.Add(1)
 	s.mu.Lock()
 	files := make([]*file, 0, len(s.files))
 	for f := range s.files {
@@ -258,7 +265,7 @@ func (s *Source) Checkpoint(dst []record.Checkpoint) []record.Checkpoint {
 	}
 	s.mu.Unlock()
 	for _, f := range files {
-		if st, changed := f.checkpoint(); changed {
+		if st, changed := f.checkpoint(count); changed {
 			dst = append(dst, record.Checkpoint{Key: f.key, Value: st.encode()})
 		}
 	}

@@ -32,7 +32,8 @@ func (d *discoverer) knows(r *resting) int { return min(1, len(d.orphans[r.look.
 func (d *discoverer) waiter(r *resting, c *candidate) *resting {
 	w := &resting{candidate: *c, reason: FileWaits, fromEnd: r == nil && d.fromEnd()}
 	if r != nil {
-		w.saved, w.changed = r.saved, r.changed
+		w.look = r.look
+		w.saved, w.changed, w.spent, w.given = r.saved, r.changed, r.spent, r.given
 		w.rotated = r.rotated || r.path != c.path
 		d.lift(r)
 	}
@@ -88,6 +89,7 @@ func (d *discoverer) makeRoom(now time.Time) {
 		switch way, _ := f.repose(); {
 		case f.nameless:
 			held++
+		case !f.spent.IsZero() && now.Sub(f.spent) >= graceTime: // about to be deleted
 		case way != stays:
 			done = append(done, f)
 		default:

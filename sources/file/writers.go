@@ -26,21 +26,25 @@ const (
 	writersSome
 )
 
-// writersOf asks for a read lease, which the kernel grants only while no process
-// has the file open for writing (fcntl(2), F_SETLEASE), and gives it back at once:
-// a process that opens the file to write in this instant waits for that.
+// writersOf asks who may add to the file.
 func writersOf(fd int) writers {
+	w, give := leaseOf(fd)
+	give()
+	return w
+}
+
+// leaseOf asks for a read lease, which the kernel grants only while no process has the
+// file open for writing (fcntl(2), F_SETLEASE), and with writersNone holds it until
+// give is called: a process that opens the file to write waits for that.
+func leaseOf(fd int) (w writers, give func()) {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
-		return writersSome
+		return writersSome, func() {}
 	case err != nil:
-		return writersUnknown
+		return writersUnknown, func() {}
 	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK); err != nil {
-		return writersUnknown
-	}
-	return writersNone
+	return writersNone, func() { _, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK) } // fails only without a lease
 }
 
 // isFinal reports that the last line of a rotated file, which did not change for
