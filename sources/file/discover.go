@@ -238,6 +238,7 @@ func (d *discoverer) poll(now time.Time) {
 	for path, err := range s.failed {
 		d.fail(path, err, now)
 	}
+	d.explain(s, now)
 	d.sweep(s, now)
 	d.removeDelivered(now)
 	d.reposeIdle(now)
@@ -250,6 +251,22 @@ func (d *discoverer) poll(now time.Time) {
 		d.source.markReady()
 		if d.source.config.Once {
 			d.settleOnce()
+		}
+	}
+}
+
+// explain says which links are not followed, once each and again after long.
+func (d *discoverer) explain(s *scan, now time.Time) {
+	for path, target := range s.leads {
+		key := "link " + path + " to " + target
+		failed := d.failures[key]
+		if failed == nil {
+			failed = &failure{}
+			d.failures[key] = failed
+		}
+		var report bool
+		if failed.next, report = failed.failed(now); report {
+			d.source.log.Warn("link is not followed: it leads out of the source's folders; symlink_roots may allow it", "path", path, "target", target)
 		}
 	}
 }

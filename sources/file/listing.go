@@ -184,9 +184,11 @@ func (d *descent) follow(f folder, name string) {
 	path, real := filepath.Join(f.path, name), filepath.Join(f.real, name)
 	if d.walker.follow && d.descends(f, path) {
 		target, root, err := d.resolve(real)
-		if info, statErr := os.Lstat(target); err == nil && statErr == nil && info.IsDir() {
-			if root != "" {
+		if info, statErr := os.Lstat(target); target != "" && statErr == nil && info.IsDir() {
+			if err == nil {
 				d.walk(folder{path, target, root, f.depth + 1})
+			} else {
+				d.scan.leads[path] = target
 			}
 			return
 		}

@@ -64,7 +64,13 @@ type scan struct {
 	found  map[inode]*candidate // one name for each inode
 	dirs   map[string]struct{}  // folders in which something may happen
 	failed map[string]error     // files and folders of which not all is known
+	leads  map[string]string    // links that lead out of the roots: where
 }
+
+// outsideError is a link that may not be followed.
+type outsideError struct{ target string }
+
+func (e *outsideError) Error() string { return "it leads out of the source's folders, to " + e.target }
 
 // complete reports that a file missing from the scan is not at path.
 func (s *scan) complete(path string) bool {
@@ -84,6 +90,8 @@ type walker struct {
 	roots   []string           // further folders that a link may point into
 	known   func(inode) string // the name by which an inode is tracked; "" if it is not
 	kept    listings           // of the last scan
+
+	resolved []string // the roots without links, since the last scan began; nil: not asked for
 
 	expected int // files that the last scan found
 }
@@ -131,7 +139,8 @@ func (w *walker) excluded(path string) bool {
 // scan walks all patterns. Errors make it incomplete and end nothing.
 func (w *walker) scan(now time.Time) *scan {
 	kept := w.kept.next(now)
-	s := &scan{found: make(map[inode]*candidate, w.expected), dirs: make(map[string]struct{}), failed: make(map[string]error)}
+	s := &scan{found: make(map[inode]*candidate, w.expected), dirs: make(map[string]struct{}), failed: make(map[string]error), leads: make(map[string]string)}
+	w.resolved = nil
 	for i := range w.include {
 		p := &w.include[i]
 		if p.plain != "" {
@@ -151,13 +160,13 @@ func (w *walker) scan(now time.Time) *scan {
 func (w *walker) consider(s *scan, root, realDir, path string) {
 	real := filepath.Join(realDir, filepath.Base(path))
 	c, err := w.inspect(root, real, path)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			s.failed[path] = err
-		}
-		return
-	}
-	if c != nil {
+	var outside *outsideError
+	switch {
+	case errors.As(err, &outside):
+		s.leads[path] = outside.target
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		s.failed[path] = err
+	case c != nil:
 		w.add(s, c)
 	}
 }
@@ -185,7 +194,7 @@ func (w *walker) inspect(root, real, path string) (*candidate, error) {
 			return nil, nil
 		}
 		target, targetRoot, err := w.resolve(real)
-		if err != nil || targetRoot == "" {
+		if err != nil {
 			return nil, err
 		}
 		root, real = targetRoot, target
@@ -228,17 +237,23 @@ func (w *walker) matches(path string) bool {
 }
 
 // resolve follows the link at path to its end, and names the root that contains
-// it; "" when none does.
+// it. A link out of all roots is an outsideError.
 func (w *walker) resolve(path string) (target, root string, err error) {
 	target, err = filepath.EvalSymlinks(path)
 	if err != nil {
 		return "", "", err
 	}
-	for _, r := range w.roots {
-		resolved, err := filepath.EvalSymlinks(r)
-		if err == nil && (target == resolved || strings.HasPrefix(target, strings.TrimSuffix(resolved, "/")+"/")) {
-			return target, resolved, nil
+	if w.resolved == nil {
+		for _, r := range w.roots {
+			if resolved, err := filepath.EvalSymlinks(r); err == nil {
+				w.resolved = append(w.resolved, resolved)
+			}
 		}
 	}
-	return "", "", nil
+	for _, r := range w.resolved {
+		if target == r || strings.HasPrefix(target, strings.TrimSuffix(r, "/")+"/") {
+			return target, r, nil
+		}
+	}
+	return target, "", &outsideError{target}
 }
