@@ -51,9 +51,6 @@ func (s *Spool) take(ctx context.Context, entries []Entry) (taken int, end int64
 // held, and gives it up while it waits.
 func (s *Spool) makeRoom(ctx context.Context, size int) error {
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		fits := s.usedLocked()+int64(size) <= s.config.MaxSize
 		switch {
 		case s.closed:
@@ -65,13 +62,40 @@ func (s *Spool) makeRoom(ctx context.Context, size int) error {
 			return nil
 		}
 		s.noteRoom(fits)
-		changed := s.changed
-		s.mu.Unlock()
-		select {
-		case <-changed:
-		case <-ctx.Done():
+		if err := s.waitLocked(ctx); err != nil {
+			return err
 		}
-		s.mu.Lock()
+	}
+}
+
+// Room waits until so many records of so many bytes together fit, however full the
+// spool was. A source that alone appends, and asks before it reads, never has
+// something in its hands that it can't keep. Where DropNewest is set it never waits.
+func (s *Spool) Room(ctx context.Context, records, bytes int) error {
+	// What does not fit at all would wait for ever: it fits once the spool is empty.
+	need := min(int64(records)*(frameHeader+MaxPeer)+int64(bytes), s.config.MaxSize/2)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.closed && !s.config.DropNewest && s.usedLocked()+need > s.config.MaxSize {
+		s.noteRoom(false)
+		if err := s.waitLocked(ctx); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// waitLocked waits for a different state or ctx's end, which alone is an error. It
+// is called with mu held, and gives it up while it waits.
+func (s *Spool) waitLocked(ctx context.Context) error {
+	changed := s.changed
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-changed:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -99,14 +123,8 @@ func (s *Spool) await(ctx context.Context, end int64) error {
 		if s.finished {
 			return ErrClosed
 		}
-		changed := s.changed
-		s.mu.Unlock()
-		select {
-		case <-changed:
-			s.mu.Lock()
-		case <-ctx.Done():
-			s.mu.Lock()
-			return ctx.Err()
+		if err := s.waitLocked(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
