@@ -46,7 +46,9 @@ func (a *agent) openSocket(ctx context.Context, o origin, s *config.SocketSource
 func (a *agent) openSpool(o origin, kind config.SourceKind, c config.Spool, maxEntry int, drop bool) (*spool.Spool, error) {
 	return spool.Open(spool.Config{
 		Dir: spool.Dir(a.config.Agent.DataDir, o.pipeline, o.name), Kind: string(kind), Host: o.host,
-		MaxSize: c.MaxSize, MaxEntry: maxEntry, DropNewest: drop, NoSync: c.Sync == config.SyncNone, Once: a.flags.once,
+		MaxSize: c.MaxSize, MaxEntry: maxEntry, DropNewest: drop, NoSync: c.Sync == config.SyncNone,
+		Once: a.flags.once && kind == config.SourceSocket, // standard input has an end of its own
+
 		Key: o.prefix, Saved: o.saved, Pipeline: o.pipeline, Name: o.name, Logger: a.log, Metrics: a.metrics,
 	})
 }

@@ -56,6 +56,8 @@ func (a *agent) openSource(ctx context.Context, l *line, s *config.Source) (sour
 		return a.openFile(o, s.File)
 	case config.SourceSocket:
 		return a.openSocket(ctx, o, s.Socket)
+	case config.SourceStdin:
+		return a.openStdin(o, s.Stdin)
 	default:
 		return nil, errors.New("no such kind of source")
 	}

@@ -12,7 +12,6 @@ func unavailable() map[string][]any {
 	return map[string][]any{
 		"pipeline.provenance":     {"none"},
 		"pipeline.on_failure":     {FailQuarantine, FailBlock, FailDrop},
-		"pipeline.source.stdin":   {},
 		"source.file.compression": {"none"},
 	}
 }
