@@ -16,11 +16,12 @@ import (
 	"time"
 )
 
-// bug is one change of the tree and the tests that must fail with it.
+// bug is a change of the tree and the tests that must fail with it.
 type bug struct {
 	name     string
 	file     string
 	old, new string // of the file; old is in it once
+	also     *bug   // a change of another file that belongs to it
 	packages string
 	run      string // pattern of the tests
 }
@@ -44,6 +45,38 @@ func bugs() []bug {
 
 			packages: "./core/pipeline",
 			run:      "Resolved|Position|Stop|Hard|Delivered|Accepted",
+		},
+		{
+			name: "rotated file released by a timer",
+			file: "sources/file/file.go",
+			old:  "	if settled, _ := f.settledLocked(); f.closed || f.truncated || f.cursor != f.size || settled < f.size {\n		return false\n	}\n	return isAbandoned(",
+			new:  "	if f.closed {\n		return false\n	}\n	return now.Sub(f.changed) > 20*time.Millisecond || isAbandoned(",
+
+			also: &bug{
+				file: "sources/file/rest.go",
+				old:  "	if f.cursor != f.last.position {\n		return false\n	}\n",
+				new:  "	if f.leaving == leavesGone {\n		return true\n	}\n",
+			},
+			packages: "./sources/file",
+			run:      "Rotat|Held|Deleted|Model",
+		},
+		{
+			name: "position of the read cursor saved instead of the delivered one",
+			file: "sources/file/file.go",
+			old:  "	s, err := f.stateLocked()\n	if err != nil {\n		return nil, false // the position stays",
+			new:  "	f.content.delivered.Store(f.cursor)\n	s, err := f.stateLocked()\n	if err != nil {\n		return nil, false // the position stays",
+
+			packages: "./sources/file",
+			run:      "Deliver|Restart|Resume|Crash|Model",
+		},
+		{
+			name: "inode alone as identity",
+			file: "sources/file/identity.go",
+			old:  "	case saved.identity != found.identity:\n",
+			new:  "	case saved.identity.inode == found.identity.inode:\n		return decision{position: saved.position, resumed: true, reason: \"it is the inode\"}\n	case saved.identity != found.identity:\n",
+
+			packages: "./sources/file",
+			run:      "Decide|Identity|Inode|Reused|Truncat",
 		},
 		{
 			name: "no directory fsync for positions",
@@ -151,21 +184,24 @@ func TestEachSeededBugIsFound(t *testing.T) {
 	}
 }
 
-// overlay writes the changed file and the list that the go command takes.
-func (b bug) overlay(root, dir string) (string, error) {
-	path := filepath.Join(root, b.file)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
+// overlay writes the changed files and the list that the go command takes.
+func (b *bug) overlay(root, dir string) (string, error) {
+	replaced := map[string]string{}
+	for ; b != nil; b = b.also {
+		path := filepath.Join(root, b.file)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		if n := strings.Count(string(text), b.old); n != 1 {
+			return "", fmt.Errorf("the bug no longer applies: its place is %d times in %s: put it where the code has moved to", n, b.file)
+		}
+		replaced[path] = filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(replaced[path], []byte(strings.Replace(string(text), b.old, b.new, 1)), 0o600); err != nil {
+			return "", err
+		}
 	}
-	if n := strings.Count(string(text), b.old); n != 1 {
-		return "", fmt.Errorf("the bug no longer applies: its place is %d times in %s: put it where the code has moved to", n, b.file)
-	}
-	changed := filepath.Join(dir, filepath.Base(path))
-	if err := os.WriteFile(changed, []byte(strings.Replace(string(text), b.old, b.new, 1)), 0o600); err != nil {
-		return "", err
-	}
-	list, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
+	list, err := json.Marshal(map[string]map[string]string{"Replace": replaced})
 	if err != nil {
 		return "", err
 	}
@@ -178,7 +214,11 @@ func (b bug) test(t *testing.T, root, overlay string) (output string, found bool
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, "go", "test", "-count=1", "-timeout=60s", "-failfast", "-run="+b.run, b.packages)
+	arguments := []string{"test", "-count=1", "-timeout=120s", "-failfast", "-run=" + b.run, b.packages}
+	if b.modelled(t, root) {
+		arguments = append(arguments, "-rapid.nofailfile") // which would be for the bug, not for the tree
+	}
+	c := exec.CommandContext(ctx, "go", arguments...)
 	c.Dir = root
 	// By the environment it also reaches what tests build.
 	c.Env = append(os.Environ(), "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -overlay="+overlay))
@@ -192,6 +232,18 @@ func (b bug) test(t *testing.T, root, overlay string) (output string, found bool
 		t.Fatalf("the bug does not build:\n%s", output)
 	}
 	return output, err != nil && (strings.Contains(output, "--- FAIL") || strings.Contains(output, "panic:"))
+}
+
+// modelled reports that the tests have rapid's flags.
+func (b bug) modelled(t *testing.T, root string) bool {
+	t.Helper()
+	c := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.TestImports}} {{.XTestImports}}", b.packages)
+	c.Dir = root
+	output, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(output), "pgregory.net/rapid")
 }
 
 func firstFailure(output string) string {
