@@ -133,7 +133,7 @@ func newLoop(t *testing.T, b broker, seed uint64) *loop {
 	for n, name := range []string{"spread-a", "spread-b", "ordered-a", "ordered-b"} {
 		l.files = append(l.files, newGrowing(t, l.path("logs"), name, rand.New(rand.NewPCG(seed, uint64(n+1))), byRename))
 	}
-	for n, name := range []string{} {
+	for n, name := range []string{"spread-c", "ordered-c"} {
 		l.files = append(l.files, newGrowing(t, l.path("logs"), name, rand.New(rand.NewPCG(seed, uint64(n+100))), byCopy))
 	}
 	l.cut = newGrowing(t, l.path("logs"), "ordered-cut", rand.New(rand.NewPCG(seed, 200)), never)
@@ -374,14 +374,30 @@ func (l *loop) judge(kills int, took time.Duration) {
 	if missing*lineWidth != counted {
 		l.t.Errorf("%d bytes are missing, %d were counted", missing*lineWidth, counted)
 		l.eachLogLine(func(line map[string]any) {
-			if line["level"] == "WARN" || line["level"] == "ERROR" {
+			if n, ok := line["bytes_lost_unread"].(float64); ok && n > 0 {
 				l.t.Log(line)
 			}
 		})
+		l.keepLog()
 	}
 	if most > bound {
 		l.t.Errorf("%d duplicates after one kill, the bound is %d", most, bound)
 	}
+}
+
+// keepLog keeps the agents' log beyond the test.
+func (l *loop) keepLog() {
+	kept, err := os.CreateTemp("", "barnabas-crash-loop-*.log")
+	if err == nil {
+		kept.Close()
+		os.Remove(kept.Name())
+		err = copyFile(l.path("agent.log"), kept.Name())
+	}
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	l.t.Logf("the agents' log is in %s", kept.Name())
 }
 
 // killBefore returns the number of the last kill before a record arrived.
