@@ -156,6 +156,8 @@ func (a *agent) openServer(ctx context.Context) error {
 		Ready:      a.reasons,
 		Healthy:    a.healthy,
 
+		Files:         a.files,
+		ExplainFile:   a.explainFile,
 		ReloadPlugins: a.reloadPlugins,
 	}, a.log)
 	if err != nil {

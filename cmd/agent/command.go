@@ -43,7 +43,7 @@ func newRoot(out, err io.Writer) *cobra.Command {
 	root.SetHelpCommand(newHelpCommand(root))
 	root.AddCommand(
 		newRunCommand(s), newValidateCommand(s), newPluginCommand(s),
-		newStatusCommand(s), newQuarantineCommand(s), newVersionCommand(s),
+		newStatusCommand(s), newFilesCommand(s), newQuarantineCommand(s), newVersionCommand(s),
 	)
 	for _, c := range allCommands(root) {
 		if c.Args != nil {
@@ -92,7 +92,7 @@ func arguments(names ...string) cobra.PositionalArgs {
 // announced are commands that later versions have, by the command that they belong to.
 func announced() map[string][]string {
 	return map[string][]string{
-		"barnabas":            {"test", "top", "tap", "files", "verify"},
+		"barnabas":            {"test", "top", "tap", "verify"},
 		"barnabas quarantine": {"replay", "drop"},
 	}
 }

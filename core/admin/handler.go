@@ -23,6 +23,10 @@ func (s *Server) socketHandler() http.Handler {
 	mux.HandleFunc("/api/v1/quarantine/{pipeline}", s.listQuarantine)
 	mux.HandleFunc("/api/v1/quarantine/{pipeline}/{id}", s.showQuarantine)
 	mux.HandleFunc("/api/v1/quarantine", s.listPipelines)
+	if s.config.Files != nil {
+		mux.HandleFunc("/api/v1/files", s.listFiles)
+		mux.HandleFunc("/api/v1/files/explain", s.explainFile)
+	}
 	all := http.NewServeMux()
 	all.Handle("/", readOnly(mux))
 	if s.config.ReloadPlugins != nil {

@@ -35,6 +35,11 @@ type Config struct {
 	Ready   func() []string // why the agent is not ready; none: it is
 	Healthy func() error    // nil while the agent makes progress or has nothing to do
 
+	// Files returns the files that the sources know, ExplainFile what each of them
+	// says of an absolute path. Nil: there are none. Only the admin socket serves them.
+	Files       func() []TrackedFile
+	ExplainFile func(path string) []FileExplanation
+
 	// ReloadPlugins replaces the plugins of the stage "PIPELINE/STAGE", or of
 	// all; [ErrNoStage] where there is none. It may take minutes. Nil: there is
 	// nothing to reload. Only the admin socket serves it.

@@ -13,7 +13,7 @@ import (
 type Decision struct {
 	Time     time.Time
 	Path     string // under which the file was known then
-	Identity string // device-inode-generation in hexadecimal; "": it was not open
+	Identity string // as in [FileInfo]; "": it was not open
 	What     What
 	Reason   string // for people
 	Position int64  // where reading goes on, or everything before is delivered
@@ -31,14 +31,17 @@ const (
 	ReadAnew  What = "read anew"   // from its beginning, though there was a position
 	ReadCopy  What = "copy read"   // it holds what another file held that was cut, and is read in its place
 	HeldBack  What = "held back"   // it may be such a copy: not read before that is known
+	Holed     What = "hole"        // it begins with bytes that were never written, which are passed over
+	Unread    What = "not read"    // reading fails; tried again
+	Rests     What = "at rest"     // closed until something is to be read in it
+	Ignored   What = "ignored"     // by ignore_older, until it changes
+	Deleted   What = "deleted"     // by delete_after_delivery
+	Undeleted What = "not deleted" // tried again
 	Renamed   What = "renamed"     // read on under another name
 	Released  What = "released"    // it has no name that matches, and all of it is delivered
 	Vanished  What = "vanished"    // it is gone, its position is removed
 	Unopened  What = "never seen"  // it was gone before it could be opened
 	Unusable  What = "not opened"  // or not listed; tried again
-	Deleted   What = "deleted"     // by delete_after_delivery
-	Undeleted What = "not deleted" // tried again
-	Ignored   What = "ignored"     // by ignore_older, until it changes
 	Compacted What = "recognised"  // a compressed file that holds what was delivered before
 )
 
@@ -55,6 +58,12 @@ func (w What) message() (message string, level slog.Level) {
 		return "file is deleted: all of it is delivered", slog.LevelInfo
 	case Undeleted:
 		return "file is delivered and can't be deleted: tried again", slog.LevelError
+	case Holed:
+		return "file begins with a hole: it is read from behind that", slog.LevelInfo
+	case Unread:
+		return "file can't be read: tried again, other files go on", slog.LevelError
+	case Rests:
+		return "file is closed until something is to be read in it", slog.LevelDebug
 	case Ignored:
 		return "file is left until it changes: ignore_older", slog.LevelInfo
 	case Renamed:
@@ -181,7 +190,7 @@ func (s *Source) remember(id identity, d Decision) {
 	if id == (identity{}) {
 		about.path = d.Path
 	} else {
-		d.Identity = id.String()
+		d.Identity = id.text()
 	}
 	s.journal.add(about, d)
 }
@@ -189,7 +198,7 @@ func (s *Source) remember(id identity, d Decision) {
 func (s *Source) say(d Decision) {
 	message, level := d.What.message()
 	attributes := []slog.Attr{slog.String("path", d.Path), slog.String("reason", d.Reason)}
-	if d.What != Unusable && d.What != Undeleted {
+	if d.What != Unusable && d.What != Unread && d.What != Undeleted {
 		attributes = append(attributes, slog.Int64("position", d.Position), slog.Int64("size", d.Size))
 	}
 	if d.Lost > 0 || d.What == ReadAnew {

@@ -117,7 +117,13 @@ func (d *discoverer) rest(f *file) {
 	if r.reason == FileWaits {
 		d.enqueue([]*resting{r})
 	}
-	d.source.log.Debug("file is closed until something is to be read in it", "path", f.path, "position", f.last.position, "state", r.reason)
+	why := "nothing happened in it for close_idle, or others needed its descriptor"
+	if r.reason == FileWaits {
+		why = "others need its descriptor: it waits for its next turn"
+	}
+	d.source.decided(f.identity, "", Decision{
+		Time: d.source.config.Now(), Path: f.path, What: Rests, Reason: why, Position: f.last.position, Size: f.last.size,
+	})
 }
 
 // lay keeps a file at rest.

@@ -1,16 +1,22 @@
 package file
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"golang.org/x/sys/unix"
 
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/sources/sourcetest"
@@ -145,3 +151,54 @@ type movedClock struct{ shift atomic.Int64 }
 
 func (c *movedClock) add(d time.Duration) { c.shift.Add(int64(d)) }
 func (c *movedClock) get() time.Duration  { return time.Duration(c.shift.Load()) }
+
+// recordingHandler keeps what is logged.
+type recordingHandler struct {
+	mu   sync.Mutex
+	logs []slog.Record
+}
+
+func (h *recordingHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h *recordingHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h *recordingHandler) WithGroup(string) slog.Handler            { return h }
+func (h *recordingHandler) Handle(_ context.Context, r slog.Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.logs = append(h.logs, r)
+	return nil
+}
+
+// expect fails the test unless exactly one line tells of the decision.
+func (h *recordingHandler) expect(t *testing.T, d Decision) {
+	t.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	message, level := d.What.message()
+	lines := 0
+	for _, r := range h.logs {
+		found := map[string]string{}
+		r.Attrs(func(a slog.Attr) bool { found[a.Key] = a.Value.String(); return true })
+		if r.Message == message && r.Level == level && found["path"] == d.Path && found["reason"] == d.Reason && found["position"] == fmt.Sprint(d.Position) {
+			lines++
+		}
+	}
+	if lines != 1 {
+		t.Errorf("%d lines tell of %+v", lines, d)
+	}
+}
+
+// asNobody does something with the rights of a user who may be kept from reading.
+func asNobody(t *testing.T, do func() string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return do()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for dir := t.TempDir(); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		mustDo(t, os.Chmod(dir, 0o755))
+	}
+	mustDo(t, unix.Setfsuid(65534))
+	defer func() { mustDo(t, unix.Setfsuid(0)) }()
+	return do()
+}

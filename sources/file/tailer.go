@@ -294,7 +294,9 @@ func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
 		return false
 	}
 	if skipped > 0 {
-		t.source.log.Info("file begins with a hole: it is read from behind that", "path", f.name(), "bytes_never_written", skipped)
+		t.source.decided(f.identity, "", Decision{
+			Time: t.source.config.Now(), Path: f.name(), What: Holed, Reason: "these bytes were never written", Position: skipped,
+		})
 	}
 	result, err := t.fill(f, b)
 	cut, failed := f.pause(result)
@@ -351,7 +353,7 @@ func (t *tailer) failed(f *file, err error) {
 	f.retry = next
 	f.mu.Unlock()
 	if report {
-		t.source.log.Error("file can't be read: tried again, other files go on", "path", f.name(), "error", err)
+		t.source.decided(f.identity, "", Decision{Time: t.source.config.Now(), Path: f.name(), What: Unread, Reason: err.Error()})
 	}
 }
 

@@ -121,19 +121,23 @@ func newWalker(include, exclude []string, follow bool, roots []string) (*walker,
 	return w, nil
 }
 
-// excluded matches a relative pattern from the filesystem's root on, so that
-// "**/*.tmp" names such files everywhere.
-func (w *walker) excluded(path string) bool {
+// excluded reports that an exclude pattern matches the path.
+func (w *walker) excluded(path string) bool { return w.excludes(path) != "" }
+
+// excludes returns the exclude pattern that matches the path, "" if none does. A
+// relative pattern matches from the filesystem's root on, so that "**/*.tmp" names
+// such files everywhere.
+func (w *walker) excludes(path string) string {
 	for _, glob := range w.exclude {
 		subject := path
 		if !filepath.IsAbs(glob) {
 			subject = strings.TrimPrefix(path, "/")
 		}
 		if ok, _ := doublestar.PathMatch(glob, subject); ok {
-			return true
+			return glob
 		}
 	}
-	return false
+	return ""
 }
 
 // scan walks all patterns. Errors make it incomplete and end nothing.
