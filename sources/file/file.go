@@ -233,11 +233,14 @@ func (f *file) found() {
 	}
 }
 
-// lose says that it has none any more.
+// lose says that it has none any more, so that it may not be closed to be opened again.
 func (f *file) lose() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.rotated = true
+	if f.leaving != leavesGone {
+		f.last, f.leaving = nil, stays
+	}
 }
 
 // finish makes the last line of a rotated file complete, if nobody goes on

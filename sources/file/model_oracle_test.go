@@ -2,6 +2,7 @@ package file
 
 import (
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/barnabas-agent/barnabas/core/record"
@@ -18,7 +19,8 @@ type thing struct {
 
 	// Of this run of the agent.
 	known    bool // it was followed, or its position was saved: it is found under any name
-	orphan   bool // its saved position is not used yet
+	orphan   bool // it is not open, and resume waits for it
+	waits    int  // its size, while it waits unread for its turn
 	followed *following
 	resume   mark // where it is read on if it is followed anew
 }
@@ -93,7 +95,7 @@ func (m mark) in(b *body) int {
 }
 
 func (th *thing) begin(saved bool) {
-	th.known, th.orphan, th.followed, th.resume = saved, saved, nil, th.durable
+	th.known, th.orphan, th.followed, th.resume, th.waits = saved, saved, nil, th.durable, 0
 	if !saved {
 		th.durable, th.resume = mark{}, mark{}
 	}
@@ -171,12 +173,13 @@ func (m *model) named(th *thing) (named, visible bool) {
 func (m *model) looked() {
 	for _, th := range m.all {
 		f := m.open(th)
-		if f != nil {
-			m.saw(th, f)
-		}
 		if th.orphan {
 			m.usedPosition(th, f)
 		}
+		if f != nil {
+			m.saw(th, f)
+		}
+		m.waiting(th, f)
 	}
 }
 
@@ -186,6 +189,10 @@ func (m *model) saw(th *thing, f *file) {
 		start := mark{th.body, th.resume.in(th.body), 0}
 		fl = &following{file: f, content: f.content, start: start, cursor: start.position, known: len(th.body.bytes)}
 		th.followed, th.known = fl, true
+	}
+	if f.last != nil && f.last != fl.last { // it may be closed
+		fl.last = f.last
+		th.resume = mark{th.body, int(f.last.position), int(f.last.size)}
 	}
 	if l, err := lookAt(f.fd); err != nil || l.size != f.seen.size || l.modified != f.seen.modified {
 		return // the event was not of this file
@@ -200,17 +207,13 @@ func (m *model) saw(th *thing, f *file) {
 		fl.cut = true
 	}
 	fl.known = size
-	if f.last != nil && f.last != fl.last { // it may be closed
-		fl.last = f.last
-		th.resume = mark{th.body, int(f.last.position), int(f.last.size)}
-	}
 }
 
-// usedPosition accounts for a saved position that is no longer waiting for its file.
+// usedPosition accounts for a position that is no longer waiting for its file.
 func (m *model) usedPosition(th *thing, f *file) {
-	undelivered := th.durable.size - th.durable.position
+	undelivered := th.resume.size - th.resume.position
 	switch {
-	case f != nil && th.durable.fits(th.body):
+	case f != nil && th.resume.fits(th.body):
 	case f != nil:
 		m.counted[lostTruncated].add(undelivered)
 	case m.isOrphan(th):
@@ -224,13 +227,36 @@ func (m *model) usedPosition(th *thing, f *file) {
 	th.orphan = false
 }
 
+// isOrphan says that the agent keeps a position of a file that is not open.
 func (m *model) isOrphan(th *thing) bool {
 	for _, s := range m.discovers.orphans[th.id.inode] {
 		if s.identity == th.id {
 			return true
 		}
 	}
-	return false
+	f := m.discovers.tracked[th.id.inode]
+	return f != nil && f.identity == th.id && f.closed // it has not noticed yet
+}
+
+// waiting accounts for a file that was gone before its turn came.
+func (m *model) waiting(th *thing, f *file) {
+	r := m.source.resting[th.id.inode]
+	named, _ := m.named(th)
+	switch {
+	case r != nil && r.saved == nil && r.reason == FileWaits && named:
+		th.waits = int(r.look.size)
+	case r == nil && f == nil && !named && th.waits > 0:
+		m.counted[lostVanished].most += th.waits // unless its number was given again, or it couldn't be read
+		m.waited = true
+		th.waits = 0
+	case f != nil:
+		th.waits = 0
+	}
+}
+
+// taken says that another file has the inode number, which looks like a new name.
+func (m *model) taken(th *thing) bool {
+	return slices.ContainsFunc(m.all, func(other *thing) bool { return other != th && other.id.inode == th.id.inode })
 }
 
 func (b *bounds) add(n int) {
@@ -285,7 +311,7 @@ func (m *model) arrived(stream record.Stream, value []byte, offset, end int) {
 		m.Fatalf("%q is more than one line", value)
 	case end == behind+1 && now.bytes[behind] == '\n':
 	case end == behind && len(value) == maxModelLine:
-	case end == behind && behind == len(now.bytes) && r.thing.moved:
+	case end == behind && behind == len(now.bytes) && (r.thing.moved || m.taken(r.thing)):
 	default:
 		m.Fatalf("%q of %q is not the whole line: it reaches to %d", value, stream.Origin().File, end)
 	}
@@ -382,9 +408,12 @@ func (m *model) settle() {
 		named, visible := m.named(th)
 		f := m.open(th)
 		if fl := th.followed; fl != nil && f == nil {
-			th.followed = nil
-			if th.body.delivered < len(th.body.bytes) {
+			th.followed, th.orphan = nil, true
+			if fl.file.leaving == leavesGone && th.body.delivered < len(th.body.bytes) {
 				m.Fatalf("%s was closed with %d of %d bytes delivered", fl.file.path, th.body.delivered, len(th.body.bytes))
+			}
+			if r := fl.latest; r != nil && r.stream == fl.content && len(r.ends) > 0 {
+				m.Fatalf("%s was closed while records of it were not delivered", fl.file.path)
 			}
 		}
 		if f != nil || visible || named && th.known {
@@ -444,7 +473,7 @@ func (m *model) account() {
 	for reason, b := range m.counted {
 		if got := m.got[reason]; got < b.least || got > b.most {
 			m.Fatalf("%d bytes are counted as lost, %s, expected %d to %d", got, reason, b.least, b.most)
-		} else if m.attentive && b.least != b.most {
+		} else if m.attentive && !m.waited && b.least != b.most {
 			m.Fatalf("%d to %d bytes were lost, %s: an attentive agent knows", b.least, b.most, reason)
 		}
 	}

@@ -51,6 +51,9 @@ type model struct {
 	// attentive: the agent polls before and after everything that takes bytes away,
 	// so that all it loses is counted.
 	attentive bool
+	waited    bool // a file was gone before its turn came
+	closeIdle time.Duration
+	mostOpen  int
 
 	names map[string]*thing // what the folder holds
 	link  string            // the name that current.log leads to; "" before there is one
@@ -84,9 +87,11 @@ func runModel(t *testing.T, rt *rapid.T, root string, actions *atomic.Int64) {
 		names: make(map[string]*thing), positions: sourcetest.Positions{},
 		counted: map[string]*bounds{lostTruncated: {}, lostVanished: {}}, got: make(map[string]int),
 	}
+	m.attentive = rapid.Bool().Draw(rt, "attentive")
+	m.closeIdle = rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(rt, "close_idle")
+	m.mostOpen = rapid.SampledFrom([]int{0, 2, 4}).Draw(rt, "max_open_files")
 	m.begin()
 	defer m.end()
-	m.attentive = rapid.Bool().Draw(rt, "attentive")
 	rt.Repeat(m.steps())
 	m.quiesce()
 	m.account()
@@ -106,7 +111,7 @@ func (m *model) steps() map[string]func(*rapid.T) {
 		"truncate":     m.truncate, "rewrite": m.rewrite, "rewrite to the same size": m.rewriteSame,
 		"delete": m.remove, "delete and create": m.recreate,
 		"forbid reading": func() { m.chmod(0) }, "allow reading": func() { m.chmod(0o644) },
-		"poll": m.pollOnce, "poll 2": m.pollOnce, "poll 3": m.pollOnce, "event": m.event,
+		"poll": m.pollOnce, "poll 2": m.pollOnce, "poll 3": m.pollOnce, "event": m.event, "turns": m.turns,
 		"read": m.read, "read 2": m.read, "read 3": m.read,
 		"deliver": m.deliver, "deliver 2": m.deliver,
 		"commit": m.commit, "commit 2": m.commit,
@@ -128,6 +133,7 @@ func (m *model) begin() {
 	config.Saved = m.positions.Saved()
 	config.MaxLine = maxModelLine
 	config.FollowSymlinks = true
+	config.CloseIdle, config.MaxOpenFiles = m.closeIdle, m.mostOpen
 	config.Now = func() time.Time { return m.clock }
 	m.run++
 	m.source = newSource(m.t, config)
@@ -173,6 +179,12 @@ func (m *model) poll(after time.Duration) {
 	m.restarted()
 }
 
+// turns opens what waits for descriptors that have become free.
+func (m *model) turns() {
+	m.agent(func() { m.discovers.turns(m.clock) })
+	m.looked()
+}
+
 // read lets the tailer make one batch.
 func (m *model) read() {
 	m.tailer.take()
@@ -215,7 +227,10 @@ func (m *model) quiesce() {
 			}
 		}
 	}
-	for range 5 {
+	for n := 0; n < 5 || len(m.discovers.queue) > 0; n++ {
+		if n > 500 {
+			m.Fatalf("%d files wait for ever to be opened", len(m.discovers.queue))
+		}
 		m.poll(time.Minute)
 		for m.tailer.take(); m.tailer.ready.len() > 0; m.tailer.take() {
 			m.read()

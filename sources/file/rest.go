@@ -44,11 +44,12 @@ func (r *resting) status() FileStatus {
 	return s
 }
 
-// yields reports that others wait for the file's descriptor.
+// yields reports that others wait for the file's descriptor. One that was truncated
+// begins anew first: before that it can't be closed.
 func (f *file) yields() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.yielding
+	return f.yielding && !f.truncated
 }
 
 // yield keeps the tailer from reading on, so that the file can be closed once what
@@ -91,8 +92,10 @@ func (f *file) mayLeaveLocked() bool {
 	}
 	l, err := lookAt(f.fd)
 	switch {
-	case err != nil || f.leaving == leavesOthers:
-		return true // what is unread is seen when it is opened again
+	case err != nil:
+		return true
+	case f.leaving == leavesOthers:
+		return l.links == f.seen.links // what is unread is seen when it is opened again, if it can be
 	case f.leaving == leavesIdle:
 		return l == f.seen
 	default:
@@ -245,7 +248,7 @@ func (d *discoverer) reposeIdle(now time.Time) {
 // let lets the tailer close the file.
 func (d *discoverer) let(f *file, why leaving) {
 	if err := f.release(why); err != nil {
-		return // the next poll sees what changed
+		f.yield(false) // the next read sees what changed
 	}
 	d.inboxes[f.lane].notice(f)
 }
