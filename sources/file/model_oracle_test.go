@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/barnabas-agent/barnabas/core/record"
 )
 
@@ -52,7 +54,6 @@ type following struct {
 	pending int      // those of them that were not read
 	gone    int      // bytes that were taken away unread, seen or not, and are not counted yet
 	stale   bool     // bytes were taken away, and the agent did not begin anew
-	of      *body    // what the file held before that, while it is so
 }
 
 // reading is what came of one stream.
@@ -125,9 +126,6 @@ func (m *model) replaced(th *thing, rest string) {
 			lost -= fl.cursor
 		}
 		fl.gone += max(0, lost)
-		if !fl.stale {
-			fl.of = old
-		}
 		fl.stale = true
 	}
 	read := th.read()
@@ -192,7 +190,7 @@ func (m *model) saw(th *thing, f *file) {
 	}
 	if f.last != nil && f.last != fl.last { // it may be closed
 		fl.last = f.last
-		th.resume = mark{th.body, int(f.last.position), int(f.last.size)}
+		th.resume = m.vouched(th, f.last)
 	}
 	if l, err := lookAt(f.fd); err != nil || l.size != f.seen.size || l.modified != f.seen.modified {
 		return // the event was not of this file
@@ -362,13 +360,12 @@ func (r *reading) deliver(n int) {
 // commit makes positions durable, and checks that they are neither ahead of what
 // was delivered nor behind it.
 func (m *model) commit() {
-	before := len(m.positions)
 	m.positions.Commit(m.source)
 	for _, th := range m.all {
 		encoded := m.positions[m.source.key(th.id)]
 		f := m.open(th)
 		if encoded == nil {
-			if named, _ := m.named(th); named && f == nil && th.durable.body != nil && before > 0 {
+			if named, _ := m.named(th); named && f == nil && th.durable.body != nil {
 				m.Fatalf("the position of a file was removed that still has a name")
 			}
 			th.durable = mark{}
@@ -376,30 +373,31 @@ func (m *model) commit() {
 		}
 		st, err := decodeState(encoded)
 		m.must(err)
-		position, size := int(st.position), int(st.size)
-		if position == th.durable.position && size == th.durable.size && th.durable.body != nil {
-			if f == nil || th.followed.stale || th.durable.body == th.body {
-				continue
-			}
-		}
-		of := th.body
-		switch {
-		case f == nil:
-			of = th.resume.body
-		case th.followed.stale:
-			of = th.followed.of
-		}
-		if of == nil || position > of.delivered {
-			m.Fatalf("position %d was saved of %s", position, st.path)
-		}
-		th.durable = mark{of, position, size}
+		th.durable = m.vouched(th, st)
 		if f == nil || th.followed.stale {
 			continue
 		}
-		if r := th.followed.latest; r != nil && r.stream == f.content && r.acked != position {
-			m.Fatalf("position %d of %s was saved, %d is delivered", position, st.path, r.acked)
+		if r := th.followed.latest; r != nil && r.stream == f.content && int64(r.acked) != st.position {
+			m.Fatalf("position %d of %s was saved, %d is delivered", st.position, st.path, r.acked)
 		}
 	}
+}
+
+// vouched returns the content that a state is of, the latest that it fits. All before
+// its position was delivered.
+func (m *model) vouched(th *thing, st *state) mark {
+	for _, b := range slices.Backward(th.bodies) {
+		position := int(st.position)
+		if len(b.bytes) < max(position, st.headLength) || b.delivered < position {
+			continue
+		}
+		guard := b.bytes[position-st.guardLength : position]
+		if xxhash.Sum64String(b.bytes[:st.headLength]) == st.headHash && xxhash.Sum64String(guard) == st.guardHash {
+			return mark{b, position, int(st.size)}
+		}
+	}
+	m.Fatalf("position %d of %s was saved, up to which nothing was delivered", st.position, st.path)
+	return mark{}
 }
 
 // settle takes note of what can't be read any more.
