@@ -200,13 +200,13 @@ func (l *loop) truncate() {
 		read = f.Read
 		return stuck
 	})
-	before := l.lostBytes()
+	before := l.lostBytes(l.cut.path)
 	if err := os.Truncate(l.cut.path, 0); err != nil {
 		l.t.Fatal(err)
 	}
 	l.broker.Restart()
 	l.cut.begin()
-	l.eventually("the loss to be told", func(*admin.Status) bool { return l.lostBytes() > before })
+	l.eventually("the loss to be told", func(*admin.Status) bool { return l.lostBytes(l.cut.path) > before })
 	l.waitDelivered()
 	wait(durableWithin) // a crash before that tells of the loss once more, and takes removed files for unread
 	old, err := filepath.Glob(l.path("logs/*.log.*"))
@@ -302,10 +302,12 @@ func (l *loop) status() *admin.Status {
 	return &s
 }
 
-// lostBytes is what the agents have said to be lost, over all their lives.
-func (l *loop) lostBytes() (sum int64) {
+// lostBytes is what the agents have said to be lost, over all their lives, of the
+// files whose path begins so.
+func (l *loop) lostBytes(path string) (sum int64) {
 	l.eachLogLine(func(line map[string]any) {
-		if n, ok := line["bytes_lost_unread"].(float64); ok {
+		name, _ := line["path"].(string)
+		if n, ok := line["bytes_lost_unread"].(float64); ok && strings.HasPrefix(name, path) {
 			sum += int64(n)
 		}
 	})
@@ -367,12 +369,16 @@ func (l *loop) judge(kills int, took time.Duration) {
 		records, lines = records+report.Records, lines+report.Expected
 		missing, duplicates = missing+report.Missing, duplicates+report.Duplicates
 	}
-	counted := l.lostBytes()
+	counted, inCopies := l.lostBytes(l.cut.path), l.lostBytes("")-l.lostBytes(l.cut.path)
 	most, bound := slices.Max(perKill), int64(mostInFlight)+l.samples.fastest(durableWithin)
-	l.t.Logf("%d kills in %s: %d lines, %d records, %d lines (%d bytes) missing, %d bytes counted as lost, %d duplicates: %.1f a kill, %d at most (bound %d)",
-		kills, took.Round(time.Second), lines, records, missing, missing*lineWidth, counted, duplicates, float64(duplicates)/float64(kills), most, bound)
-	if missing*lineWidth != counted {
-		l.t.Errorf("%d bytes are missing, %d were counted", missing*lineWidth, counted)
+	l.t.Logf("%d kills in %s: %d lines, %d records, %d lines (%d bytes) missing, %d bytes counted as lost and %d that came from a copy after all, %d duplicates: %.1f a kill, %d at most (bound %d)",
+		kills, took.Round(time.Second), lines, records, missing, missing*lineWidth, counted, inCopies, duplicates, float64(duplicates)/float64(kills), most, bound)
+	// Of a file whose copies are there nothing is missing, though a content that came and
+	// went between two looks is counted before its copy is read.
+	if missing*lineWidth != counted || inCopies > 0 {
+		if missing*lineWidth != counted {
+			l.t.Errorf("%d bytes are missing, %d were counted", missing*lineWidth, counted)
+		}
 		l.eachLogLine(func(line map[string]any) {
 			if n, ok := line["bytes_lost_unread"].(float64); ok && n > 0 {
 				l.t.Log(line)

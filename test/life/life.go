@@ -211,9 +211,15 @@ func Quarantine(dir string, rounds int, out io.Writer) error {
 		}
 		for range 5 {
 			value := []byte(strings.Repeat(strconv.Itoa(round), 10+round*100))
-			err := store.Append(context.Background(), []quarantine.Entry{{Pipeline: "life", Code: "test", Topic: "t", Value: quarantine.Field{Bytes: value}, Offset: sourcePosition(round)}})
-			if err != nil {
-				return err
+			for attempt := 1; ; attempt++ {
+				entry := quarantine.Entry{Pipeline: "life", Code: "test", Topic: "t", Value: quarantine.Field{Bytes: value}, Offset: sourcePosition(round)}
+				err := store.Append(context.Background(), []quarantine.Entry{entry})
+				if err == nil {
+					break
+				}
+				if attempt == attempts {
+					return err
+				}
 			}
 			fmt.Fprintln(out, round)
 			if round++; round > rounds {

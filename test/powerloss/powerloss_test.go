@@ -127,6 +127,17 @@ func TestQuarantineSurvivesTheLossOfPowerAtEveryStep(t *testing.T) {
 	survive(t, Record(t, dir, lifeOf("quarantine", dir, 23)), life.CheckQuarantine)
 }
 
+// A record that is put in again after a sync that failed is there, once or twice.
+func TestQuarantineSurvivesTheLossOfPowerAfterSyncsThatFailed(t *testing.T) {
+	for _, inject := range []string{"fsync:error=EIO:when=4..200+5", "fsync:error=EIO:when=5..200+4"} {
+		t.Run(inject, func(t *testing.T) {
+			t.Parallel()
+			dir := memory(t)
+			survive(t, Record(t, dir, lifeOf("quarantine", dir, 23), "-e", "inject="+inject), life.CheckQuarantine)
+		})
+	}
+}
+
 func TestSpoolSurvivesTheLossOfPowerAtEveryStep(t *testing.T) {
 	dir := memory(t)
 	survive(t, Record(t, dir, lifeOf("spool", dir, 37)), life.CheckSpool)
