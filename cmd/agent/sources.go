@@ -75,6 +75,7 @@ func (a *agent) openFile(o origin, f *config.FileSource) (source, error) {
 		Pipeline: o.pipeline, Name: o.name, Host: o.host,
 		Include: f.Include, Exclude: f.Exclude, StartAt: start,
 		Format: fileFormat(f.Format), Charset: f.Encoding, MaxLine: int(f.MaxLine), OnLongLine: longLine(f.OnLongLine), Multiline: multiline(f.Multiline),
+		Decompress:   f.Compression == "auto",
 		PollInterval: f.PollInterval, FollowSymlinks: f.FollowSymlinks, SymlinkRoots: f.SymlinkRoots, Once: a.flags.once,
 		IgnoreOlder: f.IgnoreOlder, CloseIdle: f.CloseIdle, MaxOpenFiles: f.MaxOpenFiles, DeleteAfterDelivery: f.DeleteAfterDelivery,
 		Pulse:     o.pulse,

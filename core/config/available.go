@@ -10,9 +10,8 @@ import (
 // nevertheless. Everything else written there is refused as not available yet.
 func unavailable() map[string][]any {
 	return map[string][]any{
-		"pipeline.provenance":     {"none"},
-		"pipeline.on_failure":     {FailQuarantine, FailBlock, FailDrop},
-		"source.file.compression": {"none"},
+		"pipeline.provenance": {"none"},
+		"pipeline.on_failure": {FailQuarantine, FailBlock, FailDrop},
 	}
 }
 

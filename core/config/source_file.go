@@ -60,7 +60,7 @@ func defaultFileSource() *FileSource {
 		Format:         "lines",
 		MaxLine:        512 << 10,
 		OnLongLine:     "split",
-		Compression:    "none",
+		Compression:    "auto",
 		PollInterval:   250 * time.Millisecond,
 		CloseIdle:      5 * time.Minute,
 		MaxOpenFiles:   1024,

@@ -83,12 +83,19 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool, now time.
 		return nil, err
 	}
 	verdict := decide(saved, found, fromEnd)
+	shape, err := d.source.rules.shapeOf(fd)
+	if err != nil {
+		return nil, err
+	}
+	verdict = shape.check(fd, saved, verdict)
 	f := newFile(handle, id, c, d.source.config.Host, &d.source.rules, verdict.position)
 	f.key = d.source.key(id)
 	if verdict.resumed {
 		f.resume(saved, &found)
 	} else if err := f.loadTail(); err != nil {
 		return nil, err
+	} else {
+		f.beginAs(shape, fromEnd)
 	}
 	if err := f.head.extend(f.fd, c.look.size); err != nil {
 		return nil, err

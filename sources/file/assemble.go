@@ -71,9 +71,8 @@ func (a *assembler) begin(w window, at situation) {
 	}
 }
 
-// run makes records of what is complete, until the batch is full. With idle, records
-// that more lines might join are complete.
-func (a *assembler) run(idle bool) {
+// run makes records of what is complete, until the batch is full.
+func (a *assembler) run() {
 	for !a.stopped {
 		f, after, ok := a.lexer.next(&a.window, a.lexed, a.inside)
 		if !ok {
@@ -87,7 +86,7 @@ func (a *assembler) run(idle bool) {
 			a.forget()
 		}
 	}
-	if !a.stopped && (idle || a.window.last) {
+	if !a.stopped && (a.window.idle || a.window.last) {
 		for i := range a.tracks {
 			a.finish(&a.tracks[i], a.window.last)
 		}

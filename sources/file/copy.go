@@ -191,6 +191,9 @@ func (c *copied) follow(d *discoverer, gone *state, stream *content) *file {
 	if own := d.source.walker.inspectCreated(c.path); own != nil {
 		named.path, named.real = own.path, own.real
 	}
+	if gone.compression != notCompressed {
+		c.verdict = decision{reason: c.verdict.reason + "; what is compressed is read from its beginning"}
+	}
 	f := newFile(c.handle, c.id, named, d.source.config.Host, &d.source.rules, c.verdict.position)
 	f.key = d.source.key(c.id)
 	f.rotated = true

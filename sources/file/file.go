@@ -74,6 +74,8 @@ type file struct {
 	cursor    int64     // where the next unread line begins; written by the tailer while reading
 	situation situation // at the cursor; written as cursor is
 	layout    int       // of its charset; owned by the tailer while reading
+	packed    *packed   // nil: its bytes are the records'; replaced as content is
+	sniffed   bool      // it is known whether it is compressed; written as cursor is
 	held      bool      // lines before scanned wait for others of their record; written as cursor is
 	idleAt    int64     // its size when it had not grown for so long that what is held is complete; else 0
 	scanned   int64     // no "\n" stands between cursor and here; written as cursor is
@@ -168,7 +170,7 @@ func (f *file) observe(now time.Time) (ready bool, err error) {
 	if f.held && f.idleAt == 0 && now.Sub(f.changed) >= f.rules.multiline.Timeout {
 		f.idleAt = f.size
 	}
-	unread := f.size > max(f.cursor, f.scanned) || f.size > f.cursor && (f.final || f.held && f.idleAt > 0)
+	unread := f.size > max(f.cursor, f.scanned) || !f.allReadLocked() && (f.final || f.held && f.idleAt > 0)
 	return (differs || unread) && f.cursor < f.limit && !now.Before(f.retry), nil
 }
 
@@ -187,8 +189,13 @@ func (f *file) resume(saved *state, found *evidence) {
 	if saved.form == f.rules.form() {
 		f.situation = saved.situation
 	}
+	f.sniffed = saved.position > 0
+	if saved.compression != notCompressed {
+		f.sniffed, f.packed, f.layout = true, resumePacked(saved), saved.layout
+		f.content = f.newContent(saved.plain)
+	}
 	f.emitted = checkpointed{
-		content: f.content, position: saved.position, situation: f.situation, size: saved.size, path: saved.path,
+		content: f.content, position: f.content.last, situation: f.situation, size: saved.size, path: saved.path,
 	}
 }
 
@@ -208,7 +215,8 @@ func (f *file) isClosed() bool {
 func (f *file) status() FileStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delivered, _ := f.settledLocked()
+	position, _ := f.settledLocked()
+	delivered := f.rawLocked(position)
 	size := max(f.size, f.cursor)
 	return FileStatus{
 		Path: f.path, Size: size, Read: f.cursor, Delivered: delivered,
@@ -252,14 +260,14 @@ func (f *file) finish(now time.Time) bool {
 		return false
 	}
 	f.final = isFinal(writersOf(f.fd), now.Sub(f.changed))
-	return f.final && f.cursor < f.size
+	return f.final && !f.allReadLocked()
 }
 
 // isDone reports that a file without a name is delivered, and that nobody will add to it.
 func (f *file) isDone(now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if settled, _ := f.settledLocked(); f.closed || f.truncated || f.cursor != f.size || settled < f.size {
+	if f.closed || f.truncated || !f.allSettledLocked() {
 		return false
 	}
 	return isAbandoned(writersOf(f.fd), now.Sub(f.changed))
@@ -308,7 +316,8 @@ func (f *file) checkpoint(count uint64) (*state, bool) {
 // fails when the bytes before the cursor are no longer those that were read, so
 // that a truncated file's new bytes never vouch for an old position.
 func (f *file) stateLocked() (*state, error) {
-	position, at := f.settledLocked()
+	settled, at := f.settledLocked()
+	position := f.rawLocked(settled)
 	l, err := lookAt(f.fd) // before the hashes: what changes from here on has another time
 	if err != nil {
 		return nil, err
@@ -328,6 +337,13 @@ func (f *file) stateLocked() (*state, error) {
 		modified:    l.modified,
 		situation:   at,
 		form:        f.rules.form(),
+	}
+	if p := f.packed; p != nil {
+		s.compression, s.plain, s.member, s.corrupt, s.layout = p.kind, settled, lastBefore(p.members, settled), p.corrupt, f.layout
+		s.seen = f.cursor
+		if s.seenHash, err = evidenceOf(f.fd, s.seen); err != nil {
+			return nil, err
+		}
 	}
 	if s.guardHash, err = hashAt(f.fd, position-int64(s.guardLength), s.guardLength); err != nil {
 		return nil, err

@@ -36,98 +36,130 @@ func newFramer(r *rules) *framer {
 // framed is what a fill of a framer found.
 type framed struct {
 	outcome outcome
-	lost    int64 // bytes skipped of lines that are too long
-	strange int   // lines that were not of the format
-	damaged bool  // bytes were no characters
+	intake  intake // of a compressed file
+	lost    int64  // bytes skipped of lines that are too long
+	strange int    // lines that were not of the format
+	damaged bool   // bytes were no characters
 }
 
 // frame is fill for all that is more than plain lines of a file as it is.
-func (f *file) frame(b *record.Batch, r *framer, now time.Time) (found framed, err error) {
-	v, ok := f.view()
-	if !ok {
-		return framed{outcome: replaced}, nil
+func (f *file) frame(b *record.Batch, v *view, r *framer, now time.Time) (found framed, err error) {
+	target := f.target(b, r)
+	var w window
+	if f.packed != nil {
+		w, err = f.readPacked(v, target, &found)
+	} else {
+		w, found.outcome, err = f.readRaw(b, r, v, target)
 	}
-	target := f.target(b, r, &v)
-	if v.scanned > v.cursor && !v.final && !v.isIdle() {
-		if result, err := f.probe(b, &v, r.rules); result != more || err != nil {
-			return framed{outcome: result}, err
-		}
-	}
-	n, err := readGuarded(f.fd, v.guard, target, v.cursor)
-	if err != nil {
+	if err != nil || found.outcome != more {
 		return found, err
 	}
-	if n < 0 || n < len(target) && f.shrank(v.cursor+int64(n)) {
-		return framed{outcome: replaced}, nil
-	}
-	data, end := target[:n], v.cursor+int64(n) >= v.limit
 	if r.charset != nil {
-		mark, known, err := f.settleLayout(&v, r, data, end || v.final)
+		mark, known, err := f.settleLayout(v, r, &w)
 		if err != nil || !known {
-			return framed{outcome: drained}, err
+			found.outcome = drained
+			return found, err
 		}
 		if mark > 0 {
-			f.pass(&v, data, mark)
-			return framed{outcome: more}, nil
+			f.pass(v, w.data, mark)
+			return found, nil
 		}
 	}
-	w := window{data: data, last: end || v.final && n < len(target)}
-	out := r.assemble(b, &v, w, n == len(target), now)
-	found = framed{outcome: drained, lost: out.lost}
+	r.assemble(b, v, w, now)
+	found.lost = r.assembler.out.lost
 	if r.container != nil {
 		found.strange = r.container.strange
 	}
 	if r.charset != nil {
 		found.damaged = r.charset.damaged
 	}
-	used := f.took(&v, r, data)
-	switch {
-	case r.assembler.stopped && b.Rows() < record.MaxRows:
-		found.outcome = noRoom
-	case r.assembler.stopped:
-		found.outcome = more
-	case n == len(target) && used == 0 && r.rules.inPlace() && n <= r.rules.maxLine && !end:
-		found.outcome = noRoom
-	case n == len(target) && !end:
-		found.outcome = more
-	}
+	found.outcome = r.judge(f.took(v, r, w.data), b)
 	return found, nil
 }
 
+// judge says how a fill ended that used so many bytes.
+func (r *framer) judge(used int, b *record.Batch) outcome {
+	a := &r.assembler
+	switch {
+	case a.stopped && b.Rows() < record.MaxRows:
+		return noRoom
+	case a.window.full && used == 0 && r.rules.inPlace() && len(a.window.data) <= r.rules.maxLine:
+		return noRoom
+	case a.stopped || a.window.full:
+		return more
+	default:
+		return drained
+	}
+}
+
+// readRaw reads a window of a file as it is. The outcome is more if there is
+// something to look at.
+func (f *file) readRaw(b *record.Batch, r *framer, v *view, target []byte) (w window, result outcome, err error) {
+	if v.scanned > v.cursor && !v.final && !v.isIdle() {
+		if result, err := f.probe(b, v, r.rules); result != more || err != nil {
+			return w, result, err
+		}
+	}
+	target = target[:min(int64(len(target)), v.limit-v.cursor)]
+	n, err := readGuarded(f.fd, v.guard, target, v.cursor)
+	if err != nil {
+		return w, drained, err
+	}
+	end := v.cursor + int64(n)
+	if n < 0 || n < len(target) && f.shrank(end) {
+		return w, replaced, nil
+	}
+	w = window{data: target[:n], last: end >= v.limit || v.final && n < len(target), idle: v.idleAt == end}
+	w.full = n == len(target) && !w.last
+	return w, more, nil
+}
+
+// readPacked is readRaw for what is decompressed.
+func (f *file) readPacked(v *view, target []byte, found *framed) (w window, err error) {
+	in, err := f.unpack(v, target)
+	found.intake, found.outcome = in, in.outcome
+	p := f.packed
+	if err != nil || in.outcome == replaced {
+		return w, err
+	}
+	w = window{data: target[:in.n], full: in.outcome == more, last: in.outcome == drained && p.ended}
+	w.idle = !w.full && v.idleAt == v.cursor
+	if w.full || w.last || w.idle || in.n == 0 || in.n > p.looked {
+		found.outcome = more
+	}
+	return w, nil
+}
+
 // target is where a window of the file is read.
-func (f *file) target(b *record.Batch, r *framer, v *view) []byte {
-	var target []byte
+func (f *file) target(b *record.Batch, r *framer) []byte {
 	if r.rules.inPlace() {
 		block := b.Value.Blocks[0]
-		target = block[len(block) : len(block)+f.room(b)]
-	} else {
-		if r.scratch == nil {
-			r.scratch = make([]byte, r.rules.window())
-		}
-		target = r.scratch
+		return block[len(block) : len(block)+f.room(b)]
 	}
-	return target[:min(int64(len(target)), v.limit-v.cursor)]
+	if r.scratch == nil {
+		r.scratch = make([]byte, r.rules.window())
+	}
+	return r.scratch
 }
 
 // assemble makes records of a window.
-func (r *framer) assemble(b *record.Batch, v *view, w window, full bool, now time.Time) *filling {
+func (r *framer) assemble(b *record.Batch, v *view, w window, now time.Time) {
 	a := &r.assembler
 	block := b.Value.Blocks[0]
 	a.out = filling{
 		batch: b, stream: v.content, inPlace: r.rules.inPlace(), base: len(block),
-		position: v.cursor, at: max(v.cursor, v.content.last), now: now.UnixMilli(), marks: a.out.marks[:0],
+		position: v.position, at: max(v.position, v.content.last), now: now.UnixMilli(), marks: a.out.marks[:0],
 	}
 	if r.container != nil {
 		r.container.latest, r.container.strange = now.Add(aheadOfClock).UnixMilli(), 0
 	}
 	a.begin(w, v.situation)
-	a.run(v.isIdle() && v.idleAt == v.cursor+int64(len(w.data)))
-	if at, s := a.position(); full && !w.last && !a.stopped && at == 0 && s == v.situation {
+	a.run()
+	if at, s := a.position(); w.full && !a.stopped && at == 0 && s == v.situation {
 		if len(w.data) > r.rules.maxLine { // else a larger block will show more
 			a.force()
 		}
 	}
-	return &a.out
 }
 
 // took moves the cursor over what the framer used of data.
@@ -145,11 +177,16 @@ func (f *file) took(v *view, r *framer, data []byte) (used int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if out.rows > 0 {
-		f.content.append(out.marks, out.at, v.cursor, v.situation)
+		f.content.append(out.marks, out.at, v.position, v.situation)
 	}
-	f.moveLocked(v, data, used, used < len(data))
 	f.situation = s
 	f.held = a.holds()
+	open := used < len(data) && !a.stopped && !a.window.full
+	if f.packed != nil {
+		f.tookPackedLocked(data, used, open)
+	} else {
+		f.moveLocked(v, data, used, open)
+	}
 	return used
 }
 
@@ -157,7 +194,11 @@ func (f *file) took(v *view, r *framer, data []byte) (used int) {
 func (f *file) pass(v *view, data []byte, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.moveLocked(v, data, n, false)
+	if f.packed != nil {
+		f.tookPackedLocked(data, n, false)
+	} else {
+		f.moveLocked(v, data, n, false)
+	}
 }
 
 // unknownLayout is the layout of a file whose beginning has not been seen.
@@ -166,10 +207,13 @@ const unknownLayout = -1
 // settleLayout finds out the layout of the file's charset, and how many bytes at
 // the cursor are a byte order mark. It is not known before the file has its first
 // code unit, or ends without.
-func (f *file) settleLayout(v *view, r *framer, data []byte, last bool) (mark int, known bool, err error) {
+func (f *file) settleLayout(v *view, r *framer, w *window) (mark int, known bool, err error) {
 	if f.layout == unknownLayout {
-		head := data
-		if v.cursor > 0 {
+		head := w.data
+		switch {
+		case v.position > 0 && f.packed != nil:
+			head = make([]byte, r.rules.charset.HeadSize()) // the encoding was another: no mark tells
+		case v.position > 0:
 			head = make([]byte, r.rules.charset.HeadSize())
 			n, err := pread(f.fd, head, 0)
 			if err != nil {
@@ -177,15 +221,18 @@ func (f *file) settleLayout(v *view, r *framer, data []byte, last bool) (mark in
 			}
 			head = head[:n]
 		}
-		if len(head) < r.rules.charset.HeadSize() && !last {
+		if len(head) < r.rules.charset.HeadSize() && !w.last {
 			return 0, false, nil
 		}
-		f.layout, mark = r.rules.charset.Begin(head)
-		if v.cursor > 0 {
-			mark = 0
+		layout, size := r.rules.charset.Begin(head)
+		f.mu.Lock()
+		f.layout = layout
+		f.mu.Unlock()
+		if v.position == 0 {
+			mark = size
 		}
 	}
-	r.charset.use(f.layout)
+	r.charset.use(min(f.layout, r.rules.charset.Layouts()-1))
 	r.charset.damaged = false
 	return mark, true, nil
 }
@@ -197,6 +244,13 @@ func (t *tailer) report(f *file, found *framed, now time.Time) {
 		t.source.log.Warn("file has bytes that are no characters of its encoding: U+FFFD stands for them",
 			"path", f.name(), "encoding", t.source.rules.charset.Name())
 	}
+	if in := &found.intake; in.damage != nil {
+		t.source.log.Error("compressed file is damaged: what was decompressed is delivered, the rest is lost",
+			"path", f.name(), "error", in.damage, "bytes_lost_unread", in.lost)
+	} else if in.cutShort {
+		t.source.log.Warn("compressed file ends in the middle", "path", f.name())
+	}
+	t.source.metrics.lost(lostCorrupt, found.intake.lost)
 	if found.strange > 0 {
 		t.strange += found.strange
 		if _, report := f.oddities.failed(now); report {
@@ -243,7 +297,7 @@ func (c *content) append(marks []bookmark, last, before int64, at situation) {
 func (f *file) settledLocked() (int64, situation) {
 	delivered := f.content.delivered.Load()
 	if delivered == f.content.last {
-		return f.cursor, f.situation
+		return f.positionLocked(), f.situation
 	}
 	for i := range f.content.marks {
 		if m := &f.content.marks[i]; m.end == delivered {

@@ -17,6 +17,8 @@ type fragment struct {
 type window struct {
 	data []byte
 	last bool // nothing follows: what has no end is complete
+	idle bool // nothing has followed for so long that no line will join the last ones
+	full bool // more follows, as far as is known
 }
 
 // lexer cuts a window into fragments.

@@ -9,6 +9,7 @@ import (
 // Reasons of the metric for bytes that were lost unread.
 const (
 	lostTruncated     = "truncated"      // the file was cut or rewritten in place
+	lostCorrupt       = "corrupt"        // it can't be decompressed
 	lostTruncatedLine = "truncated_line" // on_long_line is "truncate"
 	lostVanished      = "vanished"       // the file was removed while the agent did not run
 	lostUnopened      = "unopened"       // the file was removed before it could be opened

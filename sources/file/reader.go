@@ -34,6 +34,7 @@ const (
 type view struct {
 	content   *content
 	cursor    int64
+	position  int64 // of the next record: the cursor, unless the file is compressed
 	situation situation
 	scanned   int64
 	limit     int64
@@ -51,24 +52,20 @@ func (f *file) view() (v view, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reading = f.readableLocked()
-	return view{f.content, f.cursor, f.situation, f.scanned, f.limit, f.tail, f.final, f.idleAt}, f.reading
+	return view{f.content, f.cursor, f.positionLocked(), f.situation, f.scanned, f.limit, f.tail, f.final, f.idleAt}, f.reading
 }
 
 // fill reads complete lines from the cursor on straight into the free room of the
 // batch's first block and appends them. The one system call also reads the bytes
 // before the cursor, so content that was replaced meanwhile is never taken for a
 // continuation. Only the file's tailer calls it.
-func (f *file) fill(b *record.Batch, r *rules, now time.Time) (outcome, error) {
-	v, ok := f.view()
-	if !ok {
-		return replaced, nil
-	}
+func (f *file) fill(b *record.Batch, v *view, r *rules, now time.Time) (outcome, error) {
 	room := f.room(b)
 	if int64(room) > v.limit-v.cursor {
 		room = int(v.limit - v.cursor)
 	}
 	if v.scanned > v.cursor && !v.final {
-		if result, err := f.probe(b, &v, r); result != more || err != nil {
+		if result, err := f.probe(b, v, r); result != more || err != nil {
 			return result, err
 		}
 	}
@@ -92,7 +89,7 @@ func (f *file) fill(b *record.Batch, r *rules, now time.Time) (outcome, error) {
 		b.Value.Blocks[0] = block[:len(block)+lines.used]
 		f.average = max(1, (3*f.average+lines.used/lines.count)/4)
 	}
-	f.advance(&v, data, &lines)
+	f.advance(v, data, &lines)
 	switch {
 	case end && lines.used == n:
 		return drained, nil

@@ -49,8 +49,8 @@ func (f *file) isSpent(durable uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	settled, _ := f.settledLocked()
-	return !f.closed && f.last == nil && !f.truncated && f.size > 0 && f.cursor == f.size && settled == f.size &&
-		f.emitted.content == f.content && f.emitted.position == f.size && f.given <= durable
+	return !f.closed && f.last == nil && !f.truncated && f.size > 0 && f.allSettledLocked() &&
+		f.emitted.content == f.content && f.emitted.position == settled && f.given <= durable
 }
 
 // remove deletes the file. It stays open and is followed without a name, so that

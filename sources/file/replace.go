@@ -179,6 +179,9 @@ func (f *file) past() (past *state, reason string) {
 		guardLength: len(f.tail), guardHash: xxhash.Sum64(f.tail),
 		situation: f.situation, form: f.rules.form(),
 	}
+	if f.packed != nil {
+		past.compression = f.packed.kind
+	}
 	return past, f.gone.reason
 }
 
@@ -196,6 +199,7 @@ func (f *file) restart(before *file) (missed int64, err error) {
 	f.content = f.newContent(0)
 	f.cursor, f.scanned, f.tail, f.head = 0, 0, nil, head{}
 	f.situation, f.held, f.idleAt, f.layout = situation{}, false, 0, unknownLayout
+	f.packed, f.sniffed = nil, false // the tailer closes its decoder
 	f.size, f.seen = l.size, l
 	f.gone, f.unproven, f.truncated = gone{}, false, false
 	f.limit = f.onceLimit(l.size)

@@ -68,14 +68,14 @@ func (f *file) yield(yields bool) bool {
 func (f *file) repose() (way leaving, whole bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	whole = f.cursor == f.size
+	whole = f.allReadLocked()
 	settled, _ := f.settledLocked()
 	switch {
 	case f.closed || f.last != nil:
 		return f.leaving, false
-	case f.truncated || settled < f.cursor:
+	case f.truncated || settled < f.positionLocked():
 		return stays, false
-	case whole || max(f.scanned, f.cursor) == f.size && !f.rotated && !f.held:
+	case whole || f.packed == nil && max(f.scanned, f.cursor) == f.size && !f.rotated && !f.held:
 		return leavesIdle, whole
 	case f.yielding:
 		return leavesOthers, whole
@@ -87,7 +87,7 @@ func (f *file) repose() (way leaving, whole bool) {
 // mayLeaveLocked is the tailer's last look before it closes the file: the state
 // that was taken must still be the file's.
 func (f *file) mayLeaveLocked() bool {
-	if f.cursor != f.last.position {
+	if f.packed == nil && f.cursor != f.last.position || f.packed != nil && f.packed.position != f.last.plain {
 		return false
 	}
 	l, err := lookAt(f.fd)

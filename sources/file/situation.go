@@ -87,7 +87,7 @@ func decodeSituation(b []byte) (c situation, ok bool) {
 		return c, false
 	}
 	c.inside.time = time
-	d := decoder{rest: b[2+n:]}
+	d := fieldReader{rest: b[2+n:]}
 	for i := range c.streams {
 		s := &c.streams[i]
 		s.messages = int64(d.uvarint(math.MaxInt32))

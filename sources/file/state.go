@@ -28,6 +28,11 @@ const (
 	// agent that does not know such a field refuses the state. It passes over lower
 	// ones, and does not keep them: they belong to a position that it moves on.
 	tagRequired = 128
+
+	// compression, flags, plain position, the member's position in the file and in
+	// what is decompressed, layout + 1, seen; all uvarints; the hash of what was seen,
+	// 8 bytes little-endian
+	tagPacked = 128
 )
 
 // state is the durable position of one file. Its encoding, version 2, is a
@@ -52,6 +57,16 @@ type state struct {
 
 	situation situation // at the position
 	form      byte      // of the rules that the situation is of; 0 where that is zero
+
+	// Of a compressed file, whose position above is one in the file as it is: no
+	// further than what is settled.
+	compression compression
+	plain       int64  // the position in what is decompressed
+	member      rung   // where decompressing can begin, at or before it
+	corrupt     bool   // nothing behind it can be decompressed
+	layout      int    // of its charset
+	seen        int64  // so much was read of the file as it is, and
+	seenHash    uint64 // this is evidenceOf it
 }
 
 // fields returns what is encoded behind the fixed part, in the order of tags.
@@ -62,6 +77,9 @@ func (s *state) fields() []field {
 	}
 	if at := s.situation.encode(); at != nil {
 		all = append(all, field{tagSituation, append([]byte{s.form}, at...)})
+	}
+	if s.compression != notCompressed {
+		all = append(all, field{tagPacked, s.encodePacked()})
 	}
 	return all
 }
@@ -82,10 +100,42 @@ func (s *state) setField(f field) (known, well bool) {
 		s.form = f.value[0]
 		s.situation, well = decodeSituation(f.value[1:])
 		return true, well
+	case tagPacked:
+		return true, s.decodePacked(f.value)
 	default:
 		return false, true
 	}
 }
+
+func (s *state) encodePacked() []byte {
+	flags := uint64(0)
+	if s.corrupt {
+		flags = 1
+	}
+	var b []byte
+	for _, n := range []uint64{
+		uint64(s.compression), flags, uint64(s.plain), uint64(s.member.raw), uint64(s.member.plain), uint64(s.layout + 1), uint64(s.seen),
+	} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return binary.LittleEndian.AppendUint64(b, s.seenHash)
+}
+
+func (s *state) decodePacked(value []byte) (well bool) {
+	d := fieldReader{rest: value}
+	s.compression = compression(d.uvarint(uint64(compressionCount - 1)))
+	s.corrupt = d.uvarint(1) == 1
+	s.plain = int64(d.uvarint(math.MaxInt64))
+	s.member.raw = int64(d.uvarint(math.MaxInt64))
+	s.member.plain = int64(d.uvarint(uint64(s.plain)))
+	s.layout = int(d.uvarint(maxLayout)) - 1
+	s.seen = int64(d.uvarint(math.MaxInt64))
+	s.seenHash = d.fixed()
+	return !d.failed && s.member.raw <= s.seen && s.position <= s.seen && len(d.rest) == 0 && s.compression != notCompressed
+}
+
+// maxLayout bounds the number of a charset's layout in a state.
+const maxLayout = 16
 
 // field is one tagged value of a state.
 type field struct {
@@ -140,7 +190,7 @@ func decodeState(encoded []byte) (*state, error) {
 	if encoded[0] == 0 {
 		return nil, fmt.Errorf("a file position has the unknown version %d", encoded[0])
 	}
-	d := decoder{rest: encoded[1:]}
+	d := fieldReader{rest: encoded[1:]}
 	var s state
 	s.identity.device = d.uvarint(math.MaxUint64)
 	s.identity.number = d.uvarint(math.MaxUint64)
@@ -166,7 +216,7 @@ func decodeState(encoded []byte) (*state, error) {
 }
 
 // fields takes all that is left.
-func (d *decoder) fields(s *state) error {
+func (d *fieldReader) fields(s *state) error {
 	last := uint64(0)
 	for !d.failed && len(d.rest) > 0 {
 		f := field{tag: d.uvarint(math.MaxUint64), value: d.bytes(maxField)}
@@ -182,13 +232,13 @@ func (d *decoder) fields(s *state) error {
 	return nil
 }
 
-// decoder reads fields one after the other; after a failure all that follow are zero.
-type decoder struct {
+// fieldReader reads fields one after the other; after a failure all that follow are zero.
+type fieldReader struct {
 	rest   []byte
 	failed bool
 }
 
-func (d *decoder) uvarint(most uint64) uint64 {
+func (d *fieldReader) uvarint(most uint64) uint64 {
 	n, size := binary.Uvarint(d.rest)
 	if d.failed || size <= 0 || n > most {
 		d.failed = true
@@ -198,7 +248,7 @@ func (d *decoder) uvarint(most uint64) uint64 {
 	return n
 }
 
-func (d *decoder) fixed() uint64 {
+func (d *fieldReader) fixed() uint64 {
 	if d.failed || len(d.rest) < 8 {
 		d.failed = true
 		return 0
@@ -208,11 +258,11 @@ func (d *decoder) fixed() uint64 {
 	return n
 }
 
-func (d *decoder) text() string { return string(d.bytes(maxPath)) }
+func (d *fieldReader) text() string { return string(d.bytes(maxPath)) }
 
 // bytes returns a value that stands behind its length; it shares memory with what
 // is decoded.
-func (d *decoder) bytes(most uint64) []byte {
+func (d *fieldReader) bytes(most uint64) []byte {
 	n := d.uvarint(most)
 	if d.failed || n > uint64(len(d.rest)) {
 		d.failed = true

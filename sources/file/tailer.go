@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/core/watchdog"
@@ -129,8 +130,9 @@ type tailer struct {
 	inbox  *inbox
 	room   chan<- struct{} // told when a descriptor is free; the discoverer's, never closed
 
-	framer *framer // nil: lines as they are
-	pulse  *watchdog.Pulse
+	framer    *framer // nil: all files are lines as they are
+	unpackers unpackers
+	pulse     *watchdog.Pulse
 
 	ready    queue
 	taken    []*file // scratch of take
@@ -141,7 +143,7 @@ type tailer struct {
 
 func newTailer(s *Source, lane record.Lane, in *inbox, room chan<- struct{}) *tailer {
 	t := &tailer{source: s, lane: lane, inbox: in, room: room}
-	if !s.rules.isPlain() {
+	if !s.rules.isPlain() || s.rules.decompress {
 		t.framer = newFramer(&s.rules)
 	}
 	return t
@@ -150,6 +152,7 @@ func newTailer(s *Source, lane record.Lane, in *inbox, room chan<- struct{}) *ta
 // run reads until ctx ends, or in once mode until every file is read to its limit.
 func (t *tailer) run(ctx context.Context) error {
 	defer t.pulse.Begin()()
+	defer t.unpackers.close()
 	for {
 		t.pulse.Answer()
 		t.take()
@@ -274,6 +277,9 @@ func (t *tailer) size() int {
 	for _, f := range t.ready.waiting() {
 		f.mu.Lock()
 		unread := min(f.size, f.limit) - f.cursor
+		if f.packed != nil {
+			unread = int64(most)
+		}
 		f.mu.Unlock()
 		size += min(max(unread, 0), int64(record.MaxRows*f.average*5/4))
 		if size >= int64(most) {
@@ -306,6 +312,7 @@ func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
 	}
 	f.reads.succeeded()
 	if cut {
+		t.unpackers.drop(f)
 		t.source.cuts.put(f)
 		return false
 	}
@@ -326,10 +333,32 @@ func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
 // fill makes records of what the file has to read.
 func (t *tailer) fill(f *file, b *record.Batch) (outcome, error) {
 	now := t.source.config.Now()
-	if t.framer == nil {
-		return f.fill(b, &t.source.rules, now)
+	v, ok := f.view()
+	if !ok {
+		return replaced, nil
 	}
-	found, err := f.frame(b, t.framer, now)
+	rules := &t.source.rules
+	if rules.decompress && !f.sniffed {
+		s, err := rules.shapeOf(f.fd)
+		if err != nil || !f.settleShape(&v, s) {
+			return drained, err
+		}
+	}
+	switch {
+	case f.packed == nil && rules.isPlain():
+		return f.fill(b, &v, rules, now)
+	case f.packed == nil:
+		return t.frame(f, &v, b, now)
+	case !t.unpackers.admit(f):
+		return more, nil
+	}
+	result, err := t.frame(f, &v, b, now)
+	t.unpackers.leave(result)
+	return result, err
+}
+
+func (t *tailer) frame(f *file, v *view, b *record.Batch, now time.Time) (outcome, error) {
+	found, err := f.frame(b, v, t.framer, now)
 	t.source.metrics.lost(lostTruncatedLine, found.lost)
 	t.report(f, &found, now)
 	return found.outcome, err
@@ -338,7 +367,7 @@ func (t *tailer) fill(f *file, b *record.Batch) (outcome, error) {
 // finish counts the file when it is read to its limit.
 func (t *tailer) finish(f *file) {
 	f.mu.Lock()
-	atLimit := f.cursor >= f.limit
+	atLimit := f.cursor >= f.limit && (f.packed == nil || f.allReadLocked())
 	f.mu.Unlock()
 	if atLimit && !f.finished {
 		f.finished = true
@@ -371,6 +400,7 @@ func (t *tailer) closeReleased(f *file) bool {
 	}
 	f.closed = true
 	f.handle.Close()
+	t.unpackers.drop(f)
 	select {
 	case t.room <- struct{}{}:
 	default:
