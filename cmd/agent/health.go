@@ -102,7 +102,11 @@ func (a *agent) pipelineStatus(l *line) admin.Pipeline {
 		Name: l.config.Name, Producer: l.config.Producer, State: "running",
 		InflightRecords: int64(l.pipeline.InFlight()), OldestUnackedSeconds: l.pipeline.OldestUnacknowledged().Seconds(),
 	}
-	if p.Detail = l.pipeline.Problem(); p.Detail != "" {
+	p.Detail = l.pipeline.Problem()
+	if p.Detail == "" && a.window.Closed() {
+		p.Detail = "nothing is read while positions can't be stored"
+	}
+	if p.Detail != "" {
 		p.State = "blocked"
 	}
 	if !a.ready.running.Load() {

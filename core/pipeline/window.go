@@ -70,6 +70,12 @@ func (w *Window) expire() {
 	w.log.Error("reading has stopped: positions could not be stored for too long, and all that is delivered meanwhile would come again after a crash", "limit", w.limit)
 }
 
+// Closed reports that reading has stopped.
+func (w *Window) Closed() bool {
+	_, held := w.state()
+	return held
+}
+
 // wait returns once reading is allowed.
 func (w *Window) wait(ctx context.Context) error {
 	if w == nil {

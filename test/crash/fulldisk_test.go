@@ -172,7 +172,9 @@ func (l *loop) waitStopped() {
 	if took := time.Since(begin); took > pipeline.UnstoredWindow+2*time.Second {
 		l.t.Errorf("reading stopped only after %s", took)
 	}
-	l.eventually("what was read to be delivered", func(s *admin.Status) bool { return s.Pipelines[0].InflightRecords == 0 })
+	l.eventually("what was read to be delivered", func(s *admin.Status) bool {
+		return s.Pipelines[0].InflightRecords == 0 && s.Pipelines[0].State == "blocked"
+	})
 	read := l.status().Totals.ReadRecords
 	wait(time.Second)
 	if now := l.status().Totals.ReadRecords; now != read {
