@@ -37,6 +37,7 @@ const (
 	Ignored   What = "ignored"     // by ignore_older, until it changes
 	Deleted   What = "deleted"     // by delete_after_delivery
 	Undeleted What = "not deleted" // tried again
+	LeftOut   What = "left out"    // a link that leads where this source may not follow
 	Renamed   What = "renamed"     // read on under another name
 	Released  What = "released"    // it has no name that matches, and all of it is delivered
 	Vanished  What = "vanished"    // it is gone, its position is removed
@@ -66,6 +67,8 @@ func (w What) message() (message string, level slog.Level) {
 		return "file is closed until something is to be read in it", slog.LevelDebug
 	case Ignored:
 		return "file is left until it changes: ignore_older", slog.LevelInfo
+	case LeftOut:
+		return "link is not followed: it leads out of the source's folders; symlink_roots may allow it", slog.LevelWarn
 	case Renamed:
 		return "file was renamed: it is read on", slog.LevelInfo
 	case Released:
@@ -198,7 +201,7 @@ func (s *Source) remember(id identity, d Decision) {
 func (s *Source) say(d Decision) {
 	message, level := d.What.message()
 	attributes := []slog.Attr{slog.String("path", d.Path), slog.String("reason", d.Reason)}
-	if d.What != Unusable && d.What != Unread && d.What != Undeleted {
+	if d.What != Unusable && d.What != Unread && d.What != Undeleted && d.What != LeftOut {
 		attributes = append(attributes, slog.Int64("position", d.Position), slog.Int64("size", d.Size))
 	}
 	if d.Lost > 0 || d.What == ReadAnew {

@@ -266,7 +266,7 @@ func (d *discoverer) explain(s *scan, now time.Time) {
 		}
 		var report bool
 		if failed.next, report = failed.failed(now); report {
-			d.source.log.Warn("link is not followed: it leads out of the source's folders; symlink_roots may allow it", "path", path, "target", target)
+			d.source.decided(identity{}, "", Decision{Time: now, Path: path, What: LeftOut, Reason: "it leads to " + target})
 		}
 	}
 }

@@ -172,11 +172,12 @@ func (w *walker) judge(p *pattern, path string) (*candidate, string) {
 		return nil, "it is a link, and follow_symlinks is false"
 	}
 	target, root, err := w.resolve(path)
+	var outside *outsideError
 	switch {
+	case errors.As(err, &outside):
+		return nil, fmt.Sprintf("it leads to %s, which is outside the folders of this source: symlink_roots can add one", outside.target)
 	case err != nil:
 		return nil, "what leads to it can't be followed: " + err.Error()
-	case root == "":
-		return nil, fmt.Sprintf("it leads to %s, which is outside the folders of this source: symlink_roots can add one", target)
 	case !w.follow && target != p.plainly(path):
 		return nil, "a link leads to it, and follow_symlinks is false"
 	}

@@ -34,6 +34,7 @@ func TestExplainSaysWhyAFileIsReadOrNot(t *testing.T) {
 	r.must(os.Symlink("/etc/hostname", r.path("evil.log")))
 	r.must(os.Symlink("nowhere", r.path("dangling.log")))
 	r.start()
+	r.lane.Wait(2)
 	r.tracked("a.log", "inside.log", "old.log")
 	for name, want := range map[string]string{
 		"a.log":          "it is read: include pattern",
