@@ -117,6 +117,45 @@ func TestDiskThatIsFullAndFreedAgain(t *testing.T) {
 	}
 }
 
+// An agent that starts on a full disk begins with what is stored, and stores again
+// when there is space.
+func TestStartOnAFullDisk(t *testing.T) {
+	dir := mount(t, "-t", "tmpfs", "-o", "size=2m", "tmpfs")
+	lock, err := LockDirectory(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Release(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	commit(t, s, many("0")...)
+	s.Close()
+	empty := fillDisk(t, dir)
+	if lock, err = LockDirectory(dir); err != nil {
+		t.Fatalf("the lock of a full disk: %v", err)
+	}
+	defer lock.Release()
+	s = open(t, dir)
+	if found, err := s.Load("k0000"); err != nil || len(found) != 10 || found[9].Key != "k00009" || s.Lost() || s.First() {
+		t.Fatalf("%v, %v, lost %v", found, err, s.Lost())
+	}
+	if err := s.Commit(context.Background(), many("1")); err == nil {
+		t.Fatal("a commit on a full disk worked")
+	}
+	s.Close()
+	s = open(t, dir) // once more
+	empty()
+	commit(t, s, at("k00000", "2"), record.Checkpoint{Key: "k00001"})
+	commit(t, s, at("after", "3"))
+	s.Close()
+	s = open(t, dir)
+	found, err := s.Load("")
+	if err != nil || len(found) != 2000 || string(found[0].Value) != "3" || string(found[1].Value) != "2" {
+		t.Errorf("%d positions, %v", len(found), err)
+	}
+}
+
 func mountExt4(t *testing.T) string {
 	t.Helper()
 	return mount(t, "-o", "loop", newExt4(t))

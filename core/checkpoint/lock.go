@@ -53,6 +53,9 @@ func LockDirectory(dir string) (*Lock, error) {
 	if err == nil {
 		err = writePID(f)
 	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = nil // the lock is the kernel's: the pid is for people
+	}
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock data_dir: %s: %w", path, err)

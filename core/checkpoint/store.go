@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"github.com/barnabas-agent/barnabas/core/crashpoint"
 	"github.com/barnabas-agent/barnabas/core/record"
@@ -49,7 +51,8 @@ type Store struct {
 	now func() time.Time
 
 	mu     sync.Mutex // guards all below, and is held through a commit's fsync
-	db     *bolt.DB
+	db     *bolt.DB   // nil while the file could not be written since Open
+	read   []pair     // what Open read, while db is nil
 	sum    sum
 	tried  sum       // that a commit which failed would have made
 	copied time.Time // when the previous copy was made
@@ -64,6 +67,8 @@ type Store struct {
 // caller (see [LockDirectory]), and makes them ready for commits. A damaged file
 // is set aside, logged as an error, and replaced by its previous copy. It fails
 // when a file is a link, not a regular file, not the agent's own, or of a newer format.
+// On a full disk it goes on with what it read, and the first commit that finds
+// space writes the file: files that rotate meanwhile must be held open by somebody.
 func Open(dir string, log *slog.Logger, now func() time.Time) (*Store, error) {
 	s := &Store{dir: dir, log: log, now: now, copied: now()}
 	current, previous := s.path(positionsFile), s.path(previousFile)
@@ -72,7 +77,13 @@ func Open(dir string, log *slog.Logger, now func() time.Time) (*Store, error) {
 		return nil, fmt.Errorf("positions: %w", err)
 	}
 	s.lost, s.marked = c.lost, c.lost
-	if s.sum, err = writeFile(s.path(newFile), c); err != nil {
+	s.sum, err = writeFile(s.path(newFile), c)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		s.read, s.stale = c.pairs, true
+		log.Error("positions: the disk is full: the agent begins with those that are stored, and stores none until there is space", "dir", dir, "error", err)
+		return s, nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("positions: write %s: %w", s.path(newFile), err)
 	}
 	// Between the renames the previous copy alone is there, and complete.
@@ -147,7 +158,7 @@ func (s *Store) Load(prefix string) ([]record.Checkpoint, error) {
 	defer s.mu.Unlock()
 	var found []record.Checkpoint
 	err := s.guard(func() error {
-		pairs, err := readAll(s.db, prefix)
+		pairs, err := s.pairs(prefix)
 		for _, p := range pairs {
 			found = append(found, record.Checkpoint{Key: p.key, Value: p.value})
 		}
@@ -229,10 +240,24 @@ func put(bucket *bolt.Bucket, total *sum, p record.Checkpoint) error {
 	return bucket.Put(key, encodeValue(p.Key, p.Value))
 }
 
+// pairs returns those whose key begins with prefix, ordered by key.
+func (s *Store) pairs(prefix string) ([]pair, error) {
+	if s.db != nil {
+		return readAll(s.db, prefix)
+	}
+	var found []pair
+	for _, p := range s.read {
+		if strings.HasPrefix(p.key, prefix) {
+			found = append(found, pair{key: p.key, value: bytes.Clone(p.value)})
+		}
+	}
+	return found, nil
+}
+
 // rewrite continues in a new file, written from what bbolt has mapped, or from the
 // old file where it has lost that.
 func (s *Store) rewrite() error {
-	pairs, err := readAll(s.db, "")
+	pairs, err := s.pairs("")
 	if errors.Is(err, bolterrors.ErrInvalidMapping) {
 		pairs, err = s.readCurrent()
 	}
@@ -249,7 +274,10 @@ func (s *Store) rewrite() error {
 	if err := s.install(); err != nil {
 		return err
 	}
-	s.sum, s.stale = total, false
+	s.sum, s.stale, s.read = total, false, nil
+	if old == nil {
+		return nil
+	}
 	if err := old.Close(); err != nil {
 		s.log.Warn("positions: the replaced file did not close", "error", err)
 	}
@@ -326,12 +354,15 @@ func (s *Store) copyPrevious() error {
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.broken != nil || s.db == nil {
+	if s.broken != nil {
 		return nil // after a panic inside bbolt, Close could wait for a lock for ever
+	}
+	s.broken = errors.New("the store is closed")
+	if s.db == nil {
+		return nil
 	}
 	err := s.db.Close()
 	s.db = nil
-	s.broken = errors.New("the store is closed")
 	return err
 }
 

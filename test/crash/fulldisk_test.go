@@ -36,7 +36,7 @@ pipeline "main" {
 
 // TestFullStateDiskStopsReadingWithinTheWindow fills the disk of the positions
 // under load, twice: the first time it is freed, and the agent reads on by itself;
-// the second time the agent is killed.
+// the second time the agent is killed, and the next one begins on the full disk.
 func TestFullStateDiskStopsReadingWithinTheWindow(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	b := startFakeBroker(t)
@@ -71,8 +71,14 @@ func TestFullStateDiskStopsReadingWithinTheWindow(t *testing.T) {
 	wait(2 * time.Second)
 	repeated := l.samples.since(full.Add(-durableWithin)) + mostInFlight
 	l.agent.Kill()
+	l.agent = l.start(nil)
+	l.eventually("an agent that began on the full disk to wait", func(s *admin.Status) bool { return strings.Contains(l.reason(s), "nothing more is read") })
 	free()
+	l.eventually("it to go on by itself", func(s *admin.Status) bool { return s.Ready })
 	stop()
+	if err := l.agent.Stop(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
 	if err := <-written; err != nil {
 		t.Fatal(err)
 	}
