@@ -28,6 +28,7 @@ type Table struct {
 	SourceLagBytes       *prometheus.GaugeVec   // pipeline, source
 	FilesOpen            *prometheus.GaugeVec   // pipeline, source
 	FilesUnreadLostBytes *prometheus.CounterVec // pipeline, reason
+	FilesUnopened        *prometheus.CounterVec // pipeline
 	SocketConnections    *prometheus.GaugeVec   // pipeline, source
 	SocketDropped        *prometheus.CounterVec // reason
 
@@ -90,6 +91,8 @@ func (t *Table) registerSources() {
 		"Files that a source holds open.", "pipeline", "source")
 	t.FilesUnreadLostBytes = t.counter("files_unread_lost_bytes_total",
 		"Bytes that left a file before they could be read, by reason.", "pipeline", "reason")
+	t.FilesUnopened = t.counter("files_unopened_total",
+		"Files that were gone before they could be opened.", "pipeline")
 	t.SocketConnections = t.gauge("socket_connections",
 		"Connections that a source holds.", "pipeline", "source")
 	t.SocketDropped = t.counter("socket_dropped_total",

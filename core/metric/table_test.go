@@ -20,6 +20,7 @@ func touchAll(t *Table) {
 	t.SourceLagBytes.WithLabelValues("p", "s").Set(1)
 	t.FilesOpen.WithLabelValues("p", "s").Set(1)
 	t.FilesUnreadLostBytes.WithLabelValues("p", "truncated").Add(1)
+	t.FilesUnopened.WithLabelValues("p").Add(1)
 	t.StageRecords.WithLabelValues("p", "filter", "kept").Add(1)
 	t.PluginUp.WithLabelValues("p", "filter").Set(1)
 	t.PluginRestarts.WithLabelValues("filter", "exit").Add(1)
@@ -43,6 +44,7 @@ func TestNamesAndLabelsAreThePublishedOnes(t *testing.T) {
 		"barnabas_source_lag_bytes":               "GAUGE pipeline,source",
 		"barnabas_files_open":                     "GAUGE pipeline,source",
 		"barnabas_files_unread_lost_bytes_total":  "COUNTER pipeline,reason",
+		"barnabas_files_unopened_total":           "COUNTER pipeline",
 		"barnabas_stage_records_total":            "COUNTER pipeline,stage,verdict",
 		"barnabas_plugin_up":                      "GAUGE pipeline,plugin",
 		"barnabas_plugin_restarts_total":          "COUNTER plugin,reason",

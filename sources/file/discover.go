@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -27,6 +28,7 @@ type discoverer struct {
 	left     map[string]*file    // by the names that this scan found others to have, or copies to continue
 	orphans  map[inode][]*state  // saved positions without a tracked file
 	held     map[string]*hold    // by real path: files that may become copies
+	unopened backoff             // spaces what is said of files that were gone before they were opened
 	failures map[string]*failure // by path
 	swept    time.Time
 	scanned  bool    // the first scan is done
@@ -217,6 +219,9 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 	c := d.source.walker.inspectCreated(event.Name)
 	if c == nil {
 		info, err := os.Lstat(event.Name)
+		if errors.Is(err, fs.ErrNotExist) && d.source.walker.matches(event.Name) {
+			d.neverSeen(event.Name, 0, now)
+		}
 		return err == nil && !info.Mode().IsRegular()
 	}
 	if d.follows(c.look.inode) != nil || d.source.resting[c.look.inode] != nil {

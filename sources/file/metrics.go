@@ -17,22 +17,24 @@ const (
 
 // meter holds the source's children of the metric table.
 type meter struct {
-	records prometheus.Counter
-	bytes   prometheus.Counter
-	lag     prometheus.Gauge
-	open    prometheus.Gauge
-	lose    *prometheus.CounterVec // by reason
+	records  prometheus.Counter
+	bytes    prometheus.Counter
+	lag      prometheus.Gauge
+	open     prometheus.Gauge
+	unopened prometheus.Counter
+	lose     *prometheus.CounterVec // by reason
 
 	lagged int64 // what this source added to lag; owned by the discoverer
 }
 
 func newMeter(table *metric.Table, pipeline, source string) *meter {
 	return &meter{
-		records: table.SourceRecords.WithLabelValues(pipeline, source),
-		bytes:   table.SourceBytes.WithLabelValues(pipeline, source),
-		lag:     table.SourceLagBytes.WithLabelValues(pipeline, source),
-		open:    table.FilesOpen.WithLabelValues(pipeline, source),
-		lose:    table.FilesUnreadLostBytes.MustCurryWith(prometheus.Labels{"pipeline": pipeline}),
+		records:  table.SourceRecords.WithLabelValues(pipeline, source),
+		bytes:    table.SourceBytes.WithLabelValues(pipeline, source),
+		lag:      table.SourceLagBytes.WithLabelValues(pipeline, source),
+		open:     table.FilesOpen.WithLabelValues(pipeline, source),
+		unopened: table.FilesUnopened.WithLabelValues(pipeline),
+		lose:     table.FilesUnreadLostBytes.MustCurryWith(prometheus.Labels{"pipeline": pipeline}),
 	}
 }
 

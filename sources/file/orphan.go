@@ -16,11 +16,18 @@ const sweepInterval = time.Minute
 // sweepSoon is how soon they are looked after again when no descriptor was left.
 const sweepSoon = 5 * time.Second
 
+// Bounds of the search below a folder, where rotation may move files.
+const (
+	maxBelowFolders = 64
+	maxBelowNames   = 4096
+)
+
 // census is what a folder holds, for files that may have been renamed in it.
 type census struct {
 	known  bool             // the names are complete
 	device uint64           // of the folder, or of what is left of the way to it
 	names  map[inode]string // of regular files: a link may get the number of a removed file
+	below  map[inode]string // the same in the folders below, as far as the bounds go; nil: not asked for
 }
 
 // sweep looks for the files of saved positions that no pattern finds. A file that
@@ -31,7 +38,7 @@ func (d *discoverer) sweep(s *scan, now time.Time) {
 		return
 	}
 	d.swept = now
-	taken := make(map[string]census)
+	taken := make(map[string]*census)
 	for in, states := range d.orphans {
 		if _, found := s.found[in]; found {
 			continue // about to be adopted
@@ -40,7 +47,7 @@ func (d *discoverer) sweep(s *scan, now time.Time) {
 			dir := filepath.Dir(saved.real)
 			l, known := taken[dir]
 			if !known {
-				l = takeCensus(dir)
+				l = new(takeCensus(dir))
 				taken[dir] = l
 			}
 			d.search(saved, dir, l, now)
@@ -49,11 +56,11 @@ func (d *discoverer) sweep(s *scan, now time.Time) {
 }
 
 // search takes the consequences of a census for one saved position.
-func (d *discoverer) search(saved *state, dir string, l census, now time.Time) {
+func (d *discoverer) search(saved *state, dir string, l *census, now time.Time) {
 	if !l.known || l.device != saved.identity.device {
 		return // unreadable, or another filesystem is mounted there
 	}
-	name, found := l.names[saved.identity.inode]
+	name, found := l.find(dir, saved.identity.inode)
 	switch {
 	case !found:
 		d.giveUp(saved, now)
@@ -130,12 +137,10 @@ func (d *discoverer) beginOrphan(handle *os.File, saved *state, c candidate, now
 func (d *discoverer) searchUnread(r *resting, now time.Time) {
 	dir := filepath.Dir(r.real)
 	l := takeCensus(dir)
-	name, found := l.names[r.look.inode]
+	name, found := l.find(dir, r.look.inode)
 	if !found {
-		if l.known && l.device == r.look.inode.device && r.look.size > 0 {
-			d.source.decided(identity{}, lostVanished, Decision{
-				Time: now, Path: r.path, What: Vanished, Reason: "it was gone before its turn to be read came", Size: r.look.size, Lost: r.look.size,
-			})
+		if l.known && l.device == r.look.inode.device {
+			d.neverSeen(r.path, r.look.size, now)
 		}
 		return
 	}
@@ -155,6 +160,19 @@ func (d *discoverer) searchUnread(r *resting, now time.Time) {
 	}
 	f.rotated, f.nameless = true, true
 	d.place(f, now)
+}
+
+// neverSeen counts a file that was gone before it could be opened, with the size that
+// was known of it.
+func (d *discoverer) neverSeen(path string, size int64, now time.Time) {
+	d.source.metrics.unopened.Inc()
+	decision := Decision{Time: now, Path: path, What: Unopened, Reason: "it was removed or moved away before it could be opened", Size: size, Lost: size}
+	if _, report := d.unopened.failed(now); report {
+		d.source.decided(identity{}, lostUnopened, decision)
+		return
+	}
+	d.source.metrics.lost(lostUnopened, size)
+	d.source.remember(identity{}, decision)
 }
 
 // giveUp removes the position of a file that is proved gone.
@@ -183,7 +201,7 @@ func (d *discoverer) vanished(saved *state, now time.Time) {
 	}
 	d.source.settle(saved.identity, nil)
 	d.source.decided(saved.identity, lostVanished, Decision{
-		Time: now, Path: saved.path, What: Vanished, Reason: "no file in its folder is the one of the saved position",
+		Time: now, Path: saved.path, What: Vanished, Reason: "neither its folder nor those below hold the file of the saved position",
 		Position: saved.position, Size: saved.size, Lost: lost,
 	})
 }
@@ -213,4 +231,44 @@ func takeCensus(dir string) census {
 	}
 	l.known = err == nil
 	return l
+}
+
+// find returns the name of an inode in the folder or below it, from the folder on.
+func (l *census) find(dir string, in inode) (name string, found bool) {
+	if name, found = l.names[in]; found || !l.known {
+		return name, found
+	}
+	if l.below == nil {
+		l.below = make(map[inode]string)
+		l.descend(dir)
+	}
+	name, found = l.below[in]
+	return name, found
+}
+
+// descend looks at the folders below, the nearest first, in the same filesystem. What
+// can't be read is passed over.
+func (l *census) descend(top string) {
+	folders, names := []string{"."}, 0
+	for i := 0; i < len(folders) && i <= maxBelowFolders; i++ {
+		var stat unix.Stat_t
+		entries, err := readDirectory(filepath.Join(top, folders[i]), &stat)
+		if err != nil && len(entries) == 0 || stat.Dev != l.device {
+			continue
+		}
+		for _, entry := range entries {
+			if names++; names > maxBelowNames {
+				return
+			}
+			relative := filepath.Join(folders[i], entry.Name())
+			switch {
+			case entry.IsDir():
+				folders = append(folders, relative)
+			case i > 0 && entry.Type().IsRegular():
+				if unix.Lstat(filepath.Join(top, relative), &stat) == nil {
+					l.below[lookOf(&stat).inode] = relative
+				}
+			}
+		}
+	}
 }

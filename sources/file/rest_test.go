@@ -376,7 +376,7 @@ func TestAWaitingFileThatIsRotatedAway(t *testing.T) {
 	l.pass(time.Minute)
 	l.expect("a.log", "b.log")
 	r := &rig{T: t, source: l.source}
-	if n := r.lost(lostVanished); n != len("c.log\n") {
+	if n := r.lost(lostUnopened); n != len("c.log\n") {
 		t.Errorf("%d bytes are counted as lost", n)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"golang.org/x/sys/unix"
 
@@ -201,4 +202,11 @@ func asNobody(t *testing.T, do func() string) string {
 	mustDo(t, unix.Setfsuid(65534))
 	defer func() { mustDo(t, unix.Setfsuid(0)) }()
 	return do()
+}
+
+func counterOf(t *testing.T, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	mustDo(t, c.Write(&m))
+	return m.GetCounter().GetValue()
 }
