@@ -46,7 +46,7 @@ func TestContenderThatEndsEarlyIsAnError(t *testing.T) {
 	if err := b.prepare(ctx); err != nil {
 		t.Fatal(err)
 	}
-	broken := contender{"broken", func(*bench, string, string, string) (*exec.Cmd, error) {
+	broken := contender{title: "broken", command: func(*bench, string, string, string) (*exec.Cmd, error) {
 		return exec.Command("sh", "-c", "echo no such luck >&2; exit 3"), nil
 	}}
 	if _, err := b.sample(ctx, broken); err == nil || !strings.Contains(err.Error(), "no such luck") {

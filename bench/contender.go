@@ -23,6 +23,9 @@ type contender struct {
 	// command makes a program that sends the file to the topic, keeps what it
 	// needs in folder, and stays until SIGTERM.
 	command func(b *bench, folder, bootstrap, topic string) (*exec.Cmd, error)
+	// connections is over how many the file is sent to b.address; 0: it reads the file itself.
+	connections int
+	needs       string // a program that has to be installed; "": none
 }
 
 // comparison is a contender and the loop that sends the same records to the same
@@ -37,7 +40,7 @@ type comparison struct {
 // partitions in turn where the agent's murmur2 sends them, and in runs where the
 // agent's producer does; the loop beside it does the same.
 func comparisons() []comparison {
-	return []comparison{
+	return append([]comparison{
 		{"loop", loop("murmur2"), loop("murmur2")},
 		{"loop-turn", loop("murmur2"), loop("turn")},
 		{"loop-runs", loop("murmur2"), loop("runs")},
@@ -48,7 +51,7 @@ func comparisons() []comparison {
 		{"filter", loop("runs"), agent("filter", filterBlock)},
 		{"json", loop("runs"), agent("json", `  value_serializer "json" {}`+"\n")},
 		{"all", loop("murmur2"), agent("set (key), filter, json, murmur2", setBlock()+filterBlock+`  value_serializer "json" {}`+"\n"+murmur2Block)},
-	}
+	}, socketComparisons()...)
 }
 
 // Stages of the agent, as its configuration has them.
@@ -83,11 +86,16 @@ func loop(partitioner string) contender {
 
 // agent sends the file with the stages.
 func agent(title, stages string) contender {
+	return agentReading(title, func(b *bench) string { return fmt.Sprintf("source \"file\" { include = [%q] }", b.file) }, stages)
+}
+
+// agentReading is an agent with a source, as its configuration has it.
+func agentReading(title string, source func(b *bench) string, stages string) contender {
 	return contender{
 		title: "agent, " + title,
 		command: func(b *bench, folder, bootstrap, topic string) (*exec.Cmd, error) {
 			path := filepath.Join(folder, "agent.hcl")
-			text := configuration(b, folder, bootstrap, topic, stages)
+			text := configuration(b, folder, bootstrap, topic, source(b), stages)
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				return nil, err
 			}
@@ -96,7 +104,7 @@ func agent(title, stages string) contender {
 	}
 }
 
-func configuration(b *bench, folder, bootstrap, topic, stages string) string {
+func configuration(b *bench, folder, bootstrap, topic, source, stages string) string {
 	servers := strconv.Quote(bootstrap)
 	servers = strings.ReplaceAll(servers, ",", `", "`)
 	return fmt.Sprintf(`agent {
@@ -113,9 +121,7 @@ producer {
 
 pipeline "bench" {
   topic = %q
-  source "file" {
-    include = [%q]
-  }
+  %s
 %s}
-`, filepath.Join(folder, "data"), filepath.Join(b.bin, "plugins"), servers, topic, b.file, stages)
+`, filepath.Join(folder, "data"), filepath.Join(b.bin, "plugins"), servers, topic, source, stages)
 }

@@ -14,7 +14,7 @@ import (
 func TestAgentsAreConfiguredAsTheirTitlesSay(t *testing.T) {
 	for _, c := range comparisons() {
 		stages, found := strings.CutPrefix(c.variant.title, "agent, ")
-		if !found {
+		if !found || c.variant.connections > 0 {
 			continue
 		}
 		folder := t.TempDir()
@@ -51,5 +51,31 @@ func TestKeyIsTheSequenceNumber(t *testing.T) {
 	line := ledger.AppendLine(nil, ledgerFile, 123_456_789_012, 200)
 	if key := string(line[keyFrom:keyTo]); key != "123456789012" {
 		t.Fatalf("the key of %q is %q", line, key)
+	}
+}
+
+func TestSocketsAreConfigured(t *testing.T) {
+	for _, c := range socketComparisons() {
+		b := &bench{options: options{bin: t.TempDir()}, address: "127.0.0.1:5140"}
+		command, err := c.variant.command(b, t.TempDir(), "127.0.0.1:1", "bench")
+		if err != nil {
+			t.Fatal(err)
+		}
+		loaded, problems := config.Load(command.Args[len(command.Args)-1], config.Options{})
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if s := loaded.Pipelines[0].Sources[0].Socket; s == nil || s.Listen.Address != b.address || !strings.Contains(c.variant.title, string(s.Spool.Sync)) {
+			t.Errorf("%s: %+v", c.variant.title, s)
+		}
+	}
+}
+
+func TestPartsOfAFileAreWholeLines(t *testing.T) {
+	text := []byte("a\nbb\nccc\n")
+	for place, want := range []int{0, 2, 2, 5, 5, 5, 9, 9, 9, 9} {
+		if got := lineStart(text, place); got != want {
+			t.Errorf("behind %d: %d, expected %d", place, got, want)
+		}
 	}
 }

@@ -51,6 +51,7 @@ type bench struct {
 	folder   string    // owned: data, configurations and built programs
 	progress io.Writer // one line per run
 	file     string    // holds the records
+	address  string    // where the contender of the run listens, if it does
 }
 
 func run(ctx context.Context, o options, out, progress io.Writer) error {
@@ -73,6 +74,10 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 	fmt.Fprintf(out, "%d records of %d bytes in one file, %d partitions, broker: %s on the same machine; %s\n\n",
 		o.records, o.width, partitions, o.broker, machine())
 	for _, c := range chosen {
+		if _, err := exec.LookPath(c.baseline.needs); c.baseline.needs != "" && err != nil && o.only == "" {
+			fmt.Fprintf(progress, "%s is left out: %v\n", c.name, err)
+			continue
+		}
 		result, err := b.compare(ctx, c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)

@@ -54,6 +54,11 @@ func (b *bench) sample(ctx context.Context, c contender) (_ *sample, err error) 
 	if err != nil {
 		return nil, err
 	}
+	if c.connections > 0 {
+		if b.address, err = freeAddress(ctx); err != nil {
+			return nil, err
+		}
+	}
 	command, err := c.command(b, folder, target.bootstrap, made.Name)
 	if err != nil {
 		return nil, err
@@ -64,7 +69,12 @@ func (b *bench) sample(ctx context.Context, c contender) (_ *sample, err error) 
 	}
 	defer log.Close()
 	command.Stdout, command.Stderr = log, log
+	sending, stopSending := context.WithCancel(ctx)
+	sent := make(chan error, 1)
+	go func() { sent <- b.send(sending, c.connections) }()
 	s, err := b.watch(ctx, command, made, target)
+	stopSending()
+	err = errors.Join(err, <-sent)
 	if err != nil {
 		text, _ := os.ReadFile(log.Name())
 		return nil, fmt.Errorf("%s: %w\n%s", c.title, err, text)
