@@ -26,6 +26,19 @@ func (s *Spool) Enqueue(ctx context.Context, entries []Entry) (taken int, err er
 	return taken, err
 }
 
+// Put is Enqueue for senders whose account is kept: what was taken is durable once
+// Durable has reached end.
+func (s *Spool) Put(ctx context.Context, entries []Entry) (taken int, end int64, err error) {
+	return s.take(ctx, entries)
+}
+
+// Durable is the place in the log before which everything is durable.
+func (s *Spool) Durable() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.durable
+}
+
 // take encodes entries for the writer and returns how many, and the place
 // behind the last of them.
 func (s *Spool) take(ctx context.Context, entries []Entry) (taken int, end int64, err error) {

@@ -23,11 +23,11 @@ type connection struct {
 	cutter *framing.Cutter
 	peer   string
 
-	accepted   atomic.Int64 // records that the spool has
-	bytes      atomic.Int64 // of them
-	unfinished atomic.Bool  // it waits for the rest of a frame
+	account    account
+	unfinished atomic.Bool // it waits for the rest of a frame
 
 	// Owned by the connection's goroutine.
+	taken    int64     // records that the spool has taken
 	eager    bool      // there may be something to read, so read before waiting
 	bulk     bool      // the last read filled its buffer
 	permit   bool      // of turns
@@ -252,15 +252,20 @@ func (c *connection) take(ctx context.Context, chunk []byte, entries []spool.Ent
 	return broken
 }
 
-// append waits until the spool has the records.
+// append waits until the spool has taken the records.
 func (c *connection) append(ctx context.Context, entries []spool.Entry) error {
 	waited := time.Now()
-	taken, err := c.source.keep(ctx, entries)
+	taken, end, err := c.source.keep(ctx, entries)
 	c.excuse(time.Since(waited))
+	p := portion{end: end, records: int64(taken)}
 	for _, e := range entries[:taken] {
-		c.bytes.Add(int64(len(e.Value)))
+		p.bytes += int64(len(e.Value))
 	}
-	c.accepted.Add(int64(taken))
+	if taken > 0 {
+		c.taken += p.records
+		c.account.settle(c.source.config.Spool.Durable())
+		c.account.add(p)
+	}
 	return err
 }
 
@@ -289,9 +294,9 @@ func (c *connection) conclude(hard context.Context, why error) {
 	if reason != "" {
 		c.source.meter.drop(reason, 1)
 	}
-	c.source.log.Debug("connection ended", "peer", c.peer, "why", why, "records", c.accepted.Load(), "bytes", c.bytes.Load())
+	c.source.log.Debug("connection ended", "peer", c.peer, "why", why, "records", c.taken)
 	if level > slog.LevelDebug {
 		c.source.notices.say(level, "a connection ended within a frame, which is lost", "peer", c.peer,
-			"why", why, "reason", reason, "records_before", c.accepted.Load())
+			"why", why, "reason", reason, "records_before", c.taken)
 	}
 }

@@ -279,7 +279,7 @@ func (r *receiver) write(hard context.Context, read <-chan struct{}) error {
 		r.mu.Unlock()
 		signal(r.room)
 		if len(full.entries) > 0 {
-			_, _ = r.source.keep(hard, full.entries) // which counts what it can't keep
+			_, _, _ = r.source.keep(hard, full.entries) // which counts what it can't keep
 		}
 		full.bytes, full.entries = full.bytes[:0], full.entries[:0]
 		spare = full

@@ -3,7 +3,7 @@
 //
 // Nobody acknowledges anything to a sender here. What the agent promises begins
 // where a record is accepted: when the spool has it, as durable as the spool's
-// sync makes it. From there on it is delivered like a file's line. What is read
+// sync makes it (account). From there on it is delivered like a file's line. What is read
 // and can't be accepted is dropped and counted, never silently.
 //
 // One goroutine per listener accepts, one per connection reads, cuts and appends
@@ -239,10 +239,11 @@ func (s *Source) wake() {
 	}
 }
 
-// keep appends to the spool and counts what it does not take. taken is how many it
-// has; an error says that the connection can't go on.
-func (s *Source) keep(ctx context.Context, entries []spool.Entry) (taken int, err error) {
-	taken, err = s.config.Spool.Append(ctx, entries)
+// keep gives entries to the spool and counts what it does not take. taken is how
+// many it has, which are accepted once it is durable up to end; an error says that
+// the connection can't go on.
+func (s *Source) keep(ctx context.Context, entries []spool.Entry) (taken int, end int64, err error) {
+	taken, end, err = s.config.Spool.Put(ctx, entries)
 	lost := len(entries) - taken
 	switch {
 	case err == nil:
@@ -258,7 +259,7 @@ func (s *Source) keep(ctx context.Context, entries []spool.Entry) (taken int, er
 		s.meter.drop(dropFailed, lost)
 		s.notices.say(slog.LevelError, "records dropped: the spool failed", "records", lost, "error", err)
 	}
-	return taken, err
+	return taken, end, err
 }
 
 // ConnectionStatus is what one connection has sent that was accepted.
@@ -270,10 +271,12 @@ type ConnectionStatus struct {
 
 // Connections returns those that are open, ordered by peer.
 func (s *Source) Connections() []ConnectionStatus {
+	durable := s.config.Spool.Durable()
 	s.mu.Lock()
 	all := make([]ConnectionStatus, 0, len(s.connections))
 	for c := range s.connections {
-		all = append(all, ConnectionStatus{c.peer, c.accepted.Load(), c.bytes.Load()})
+		accepted := c.account.settle(durable)
+		all = append(all, ConnectionStatus{c.peer, accepted.records, accepted.bytes})
 	}
 	s.mu.Unlock()
 	slices.SortFunc(all, func(a, b ConnectionStatus) int { return strings.Compare(a.Peer, b.Peer) })
