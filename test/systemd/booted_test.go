@@ -315,9 +315,12 @@ func restarted(t *testing.T, m *machine, k *kafka) {
 		restart <- err
 	}()
 	sent := 100
+	pace := time.NewTicker(10 * time.Millisecond) // a burst beyond max_connections is refused, restart or not
+	defer pace.Stop()
 	for running := true; running; {
-		m.frames(sent, sent+5)
-		sent += 5
+		m.frames(sent, sent+2)
+		sent += 2
+		<-pace.C
 		select {
 		case err := <-restart:
 			if err != nil {

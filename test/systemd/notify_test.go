@@ -70,7 +70,7 @@ func TestABrokerThatIsDownKeepsNothingFromStarting(t *testing.T) {
 				t.Errorf("/readyz: %d", code)
 			}
 			u.knowsNothing()
-			u.keepsAnswering(6 * period)
+			u.keepsAnswering(4 * period)
 			if code := u.get("/healthz"); code != 200 {
 				t.Errorf("/healthz: %d", code)
 			}
