@@ -13,7 +13,7 @@ func Caution(dir string) (string, error) {
 	if err := unix.Statfs(dir, &stat); err != nil {
 		return "", fmt.Errorf("ask for the file system of %s: %w", dir, err)
 	}
-	return caution(int64(stat.Type)), nil
+	return caution(stat.Type), nil
 }
 
 // caution knows file systems by their numbers (linux/magic.h).

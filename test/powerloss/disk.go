@@ -354,11 +354,11 @@ func (n *node) left(random *rand.Rand) []byte {
 	content := slices.Clone(n.durable)
 	manner := random.IntN(4)
 	for _, one := range n.pending {
-		switch {
-		case manner == 0: // nothing
-		case manner == 1: // everything
+		switch manner {
+		case 0: // nothing
+		case 1: // everything
 			content = one.on(content)
-		case manner == 2: // whole writes
+		case 2: // whole writes
 			if random.IntN(2) == 0 {
 				content = one.on(content)
 			}

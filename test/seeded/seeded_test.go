@@ -48,14 +48,14 @@ func bugs() []bug {
 		},
 		{
 			name: "rotated file released by a timer",
-			file: "sources/file/file.go",
-			old:  "	if settled, _ := f.settledLocked(); f.closed || f.truncated || f.cursor != f.size || settled < f.size {\n		return false\n	}\n	return isAbandoned(",
-			new:  "	if f.closed {\n		return false\n	}\n	return now.Sub(f.changed) > 20*time.Millisecond || isAbandoned(",
+			file: "sources/file/discover.go",
+			old:  "	if !f.isDone(now) {\n",
+			new:  "	if !f.isDone(now) && now.Sub(f.changed) < 20*time.Millisecond {\n",
 
 			also: &bug{
 				file: "sources/file/rest.go",
-				old:  "	if f.cursor != f.last.position {\n		return false\n	}\n",
-				new:  "	if f.leaving == leavesGone {\n		return true\n	}\n",
+				old:  "func (f *file) mayLeaveLocked() bool {\n",
+				new:  "func (f *file) mayLeaveLocked() bool {\n	if f.leaving == leavesGone {\n		return true\n	}\n",
 			},
 			packages: "./sources/file",
 			run:      "Rotat|Held|Deleted|Model",
