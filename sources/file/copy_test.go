@@ -325,6 +325,23 @@ func TestRewriteToTheSameSize(t *testing.T) {
 	}
 }
 
+// TestRewriteWithItsTimeRestored leaves nothing but the time of the inode's change.
+func TestRewriteWithItsTimeRestored(t *testing.T) {
+	lines, want := linesOf("old", 0, 100)
+	r := newRig(t, "a.log")
+	r.write("a.log", lines)
+	r.start()
+	r.expect(want...)
+	info, err := os.Stat(r.path("a.log"))
+	r.must(err)
+	r.overwrite("a.log", func(b []byte) []byte { return append([]byte("NEW"), b[3:]...) })
+	r.must(os.Chtimes(r.path("a.log"), info.ModTime(), info.ModTime()))
+	r.lane.Wait(200)
+	if got := r.lane.Values()[100]; !strings.HasPrefix(got, "NEW") {
+		t.Errorf("then read %q", got)
+	}
+}
+
 // TestTouchedFileIsNotReadAgain: another time and the same bytes are the same file.
 func TestTouchedFileIsNotReadAgain(t *testing.T) {
 	r := newRig(t, "a.log")

@@ -158,6 +158,9 @@ func (f *file) observe(now time.Time) (ready bool, err error) {
 		if f.leaving != leavesOthers { // then it is opened again in any case
 			f.last, f.leaving = nil, stays
 		}
+	}
+	touched := differs || l.changed != f.seen.changed // a time that no program can set back
+	if touched {
 		f.suspectLocked(l.size)
 	}
 	f.measureLocked(l.size)
@@ -171,7 +174,7 @@ func (f *file) observe(now time.Time) (ready bool, err error) {
 		f.idleAt = f.size
 	}
 	unread := f.size > max(f.cursor, f.scanned) || !f.allReadLocked() && (f.final || f.held && f.idleAt > 0)
-	return (differs || unread) && f.cursor < f.limit && !now.Before(f.retry), nil
+	return (touched || unread) && f.cursor < f.limit && !now.Before(f.retry), nil
 }
 
 // onceLimit keeps a file that is read once from being read beyond what it holds now.

@@ -8,9 +8,8 @@
 //
 // A file is known by device, inode, the inode's generation, its first bytes and
 // the bytes before its position ([decide]). Any doubt reads it anew: duplicates,
-// never a gap. Two rewrites can't be told from the file they replace: one that
-// keeps inode, size and modification time, and one that ends with the same last 64
-// bytes before the position and, after a restart, the same first 1024.
+// never a gap. A rewrite can't be told from the file it replaces that is not shorter,
+// and keeps the first 1024 bytes and the 64 before the position.
 //
 // # The life of a file
 //
@@ -25,14 +24,17 @@
 //  5. It has no name that matches, all of it is delivered, and nobody writes to it:
 //     it is closed and forgotten, its position with it once the inode is gone.
 //
-// A truncation or rewrite begins a new content of the same file. A saved position
-// whose file no pattern finds is looked after in the file's old folder (orphan):
-// renamed, it is read on, and only a complete look at the folder proves it gone.
+// A truncation or rewrite begins a new content of the same file (replace); what was
+// not read of the old one is read from its copy, where one is found (copy). A saved
+// position whose file no pattern finds is looked after in the file's old folder
+// (orphan): renamed, it is read on, and only a complete look at the folder proves it
+// gone. What is decided is logged and remembered in one place (decision).
 //
 // # Ownership
 //
 // The discoverer owns names and the decision to close, the tailer the cursor and
-// the descriptor, Checkpoint what it gave out. What they share of a file is behind
+// the descriptor, Checkpoint what it gave out. A content that is gone is nobody's to
+// read until the discoverer has begun the file anew. What they share of a file is behind
 // the file's lock, which is never held while waiting for another. A delivery moves
 // its content's position and nothing else, so a late one can't touch a new content.
 package file
