@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -42,7 +43,7 @@ func runClient(arguments []string) error {
 	}
 	var all []net.Conn
 	for range count {
-		c, err := net.Dial(arguments[0], arguments[1])
+		c, err := dialAs(arguments[0], arguments[1])
 		if err != nil {
 			return err
 		}
@@ -67,13 +68,26 @@ func runClient(arguments []string) error {
 	}
 }
 
+// dialAs connects to a network's address; "tls" is one more network.
+func dialAs(network, address string) (net.Conn, error) {
+	if network == "tls" {
+		return tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true})
+	}
+	return net.Dial(network, address)
+}
+
 // slowClient starts a client and returns once all its connections are open. prefix
 // is a command to run it by. end ends it.
 func slowClient(t *testing.T, to net.Addr, count int, interval time.Duration, prefix ...string) (end func()) {
 	t.Helper()
+	return slowClientAs(t, to.Network(), to, count, interval, prefix...)
+}
+
+func slowClientAs(t *testing.T, network string, to net.Addr, count int, interval time.Duration, prefix ...string) (end func()) {
+	t.Helper()
 	command := append(prefix, os.Args[0], "-test.run=^$")
 	c := exec.Command(command[0], command[1:]...)
-	c.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %s", clientVariable, to.Network(), to, count, interval))
+	c.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %s", clientVariable, network, to, count, interval))
 	c.Stderr = t.Output()
 	in, err := c.StdinPipe()
 	if err != nil {

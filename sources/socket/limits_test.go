@@ -50,6 +50,23 @@ func TestS01SlowSenders(t *testing.T) {
 	r.expect("fine", "still")
 }
 
+// What TLS keeps of a connection comes on top.
+func TestS01SlowSendersWithTLS(t *testing.T) {
+	const count = 500
+	_, change := secured(t, newAuthority(t), false)
+	r := start(t, change, func(c *Config, _ *spool.Config) { c.MaxConnections = count })
+	before := resident(t)
+	end := slowClientAs(t, "tls", r.address(), count, time.Hour)
+	sourcetest.Eventually(t, func() bool { return r.begun() == count }, "%d connections", count)
+	each := (resident(t) - before) / count
+	t.Logf("%d bytes of resident memory per connection", each)
+	if !raced && each > 64<<10 {
+		t.Errorf("a connection costs %d bytes", each)
+	}
+	end()
+	r.connections(0)
+}
+
 // needDescriptors raises the limit, and fails where that is not allowed: a smaller
 // number would not be what the test is for.
 func needDescriptors(t *testing.T, n uint64) {
