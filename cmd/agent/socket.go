@@ -49,6 +49,8 @@ func (a *agent) openSpool(o origin, kind config.SourceKind, c config.Spool, maxE
 		MaxSize: c.MaxSize, MaxEntry: maxEntry, DropNewest: drop, NoSync: c.Sync == config.SyncNone,
 		Once: a.flags.once && kind == config.SourceSocket, // standard input has an end of its own
 
+		Pulse: o.pulse,
+
 		Key: o.prefix, Saved: o.saved, Pipeline: o.pipeline, Name: o.name, Logger: a.log, Metrics: a.metrics,
 	})
 }

@@ -45,7 +45,10 @@ func newLaneReader(s *Spool, lane record.Lane, number, lanes int) *laneReader {
 // run reads until ctx ends, or nothing will be written any more and all is read.
 func (r *laneReader) run(ctx context.Context) error {
 	defer r.closeFile()
+	pulse := r.spool.config.pulse("reader of the spool", true)
+	defer pulse.Begin()()
 	for {
+		pulse.Answer()
 		durable, changed, finished := r.spool.readable()
 		if r.place >= durable {
 			if finished {
@@ -53,6 +56,8 @@ func (r *laneReader) run(ctx context.Context) error {
 			}
 			select {
 			case <-changed:
+				continue
+			case <-pulse.Asked():
 				continue
 			case <-ctx.Done():
 				return nil

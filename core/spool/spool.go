@@ -54,6 +54,7 @@ import (
 
 	"github.com/barnabas-agent/barnabas/core/metric"
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 // Errors of Append and Enqueue.
@@ -89,10 +90,22 @@ type Config struct {
 	Key   string              // of the spool's checkpoint; unique in the agent
 	Saved []record.Checkpoint // those that are durable; other keys are ignored
 
+	// Pulse makes the pulse of a loop; nil: nobody asks. reader says that the loop may
+	// wait for the pipeline to take what was read.
+	Pulse func(loop string, reader bool) *watchdog.Pulse
+
 	Pipeline string // label of the metrics
 	Name     string // label of the metrics
 	Logger   *slog.Logger
 	Metrics  *metric.Table
+}
+
+// pulse is a new pulse for a loop of this spool.
+func (c *Config) pulse(loop string, reader bool) *watchdog.Pulse {
+	if c.Pulse == nil {
+		return nil
+	}
+	return c.Pulse(loop, reader)
 }
 
 func (c *Config) check() error {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/barnabas-agent/barnabas/core/crashpoint"
+	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
 // Pauses after a write that failed, the first and the longest: the disk may be
@@ -31,7 +32,10 @@ type group struct {
 // What fails is tried again as long as it takes; once ended, only once.
 func (s *Spool) write(ended <-chan struct{}) error {
 	var spare []byte // the other half of a double buffer
+	pulse := s.config.pulse("writer of the spool", false)
+	defer pulse.Begin()()
 	for {
+		pulse.Answer()
 		s.free()
 		g := s.nextGroup(spare)
 		if len(g.frames) == 0 {
@@ -40,6 +44,8 @@ func (s *Spool) write(ended <-chan struct{}) error {
 			select {
 			case <-s.wake:
 				continue
+			case <-pulse.Asked():
+				continue
 			case <-ended:
 			}
 			if s.stop() {
@@ -47,7 +53,7 @@ func (s *Spool) write(ended <-chan struct{}) error {
 			}
 			continue
 		}
-		if err := s.commit(g, ended); err != nil {
+		if err := s.commit(g, ended, pulse); err != nil {
 			return err
 		}
 		spare = g.frames[:0]
@@ -79,7 +85,7 @@ func (s *Spool) nextGroup(spare []byte) group {
 }
 
 // commit makes a group durable. After ended, what fails is given up.
-func (s *Spool) commit(g group, ended <-chan struct{}) error {
+func (s *Spool) commit(g group, ended <-chan struct{}, pulse *watchdog.Pulse) error {
 	for pause := firstRetry; ; pause = min(2*pause, retryAfter) {
 		start := time.Now()
 		err := s.writeGroup(g)
@@ -89,6 +95,7 @@ func (s *Spool) commit(g group, ended <-chan struct{}) error {
 			return nil
 		}
 		s.fail(err)
+		pulse.Answer() // a disk that is full is not the writer's standstill
 		select {
 		case <-ended:
 			return fmt.Errorf("spool: %d bytes of records that were not accepted yet are given up: %w", len(g.frames), err)
