@@ -189,6 +189,7 @@ func (a *agent) openPipelines(ctx context.Context) error {
 			return err
 		}
 	}
+	a.tellForgotten()
 	refused := a.startStages(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err() // what is refused now is refused because the agent is to stop

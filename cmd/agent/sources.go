@@ -18,6 +18,11 @@ import (
 // keySeparator parts pipeline, source and the source's own key of a checkpoint.
 const keySeparator = "\x00"
 
+// keyPrefix begins the keys of a source's checkpoints.
+func keyPrefix(pipeline, source string) string {
+	return pipeline + keySeparator + source + keySeparator
+}
+
 // source is a source of any kind with what the agent asks of it. Its methods
 // may be called while it runs.
 type source interface {
@@ -41,7 +46,7 @@ type origin struct {
 func (a *agent) openSource(ctx context.Context, l *line, s *config.Source) (source, error) {
 	p := l.config
 	o := origin{
-		pipeline: p.Name, name: s.Name, prefix: p.Name + keySeparator + s.Name + keySeparator,
+		pipeline: p.Name, name: s.Name, prefix: keyPrefix(p.Name, s.Name),
 		pulse: func(loop string, reader bool) *watchdog.Pulse { return a.vigil.sourcePulse(a, l, s.Name, loop, reader) },
 	}
 	var err error
