@@ -40,6 +40,7 @@ type discoverer struct {
 	queue    []*resting          // in turn; some may have left it
 	moving   bool                // the last turn opened a file or let one go, and others wait
 	yielding bool                // some files yield
+	strays   int                 // files without a name that matches, which the last sweep had no descriptor for
 	crowded  backoff             // of saying that no file can be opened
 	restLag  int64               // bytes, of files that are not open
 	room     chan struct{}       // of one element, never closed: a tailer has closed a file

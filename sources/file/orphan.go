@@ -37,7 +37,7 @@ func (d *discoverer) sweep(s *scan, now time.Time) {
 	if d.scanned && now.Sub(d.swept) < sweepInterval {
 		return
 	}
-	d.swept = now
+	d.swept, d.strays = now, 0
 	taken := make(map[string]*census)
 	for in, states := range d.orphans {
 		if _, found := s.found[in]; found {
@@ -86,6 +86,7 @@ func (d *discoverer) readOn(saved *state, dir, name string, now time.Time) {
 		return
 	}
 	if d.isCrowded(now) {
+		d.strays++
 		d.swept = now.Add(sweepSoon - sweepInterval)
 		return
 	}

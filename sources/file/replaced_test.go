@@ -144,3 +144,26 @@ func TestInodeNumberTakenByALink(t *testing.T) {
 		return r.positions["p/0/file/"+gone.identity.String()] == nil
 	}, "the position to be given up")
 }
+
+// TestCopyThatIsShorterThanWhatWasSeen: lines were written after the copy was made,
+// and a poll had seen them.
+func TestCopyThatIsShorterThanWhatWasSeen(t *testing.T) {
+	m := newSteps(t)
+	path := filepath.Join(m.dir, "a.log")
+	first, second, third := strings.Repeat("1", 1999), strings.Repeat("2", 99), strings.Repeat("3", 99)
+	appendTo(t, path, first+"\n")
+	m.look()
+	appendTo(t, path, second+"\n")
+	appendTo(t, filepath.Join(m.dir, "a.log.1"), first+"\n"+second+"\n")
+	appendTo(t, path, third+"\n")
+	m.discoverer.poll(time.Now())
+	mustDo(t, os.Truncate(path, 0))
+	m.look()
+	m.look()
+	if got := m.lane.Values(); !slices.Equal(got, []string{first, second}) {
+		t.Errorf("read %q", got)
+	}
+	if got := lostBytes(t, m.source, lostTruncated); got != len(third)+1 {
+		t.Errorf("%d bytes are counted", got)
+	}
+}

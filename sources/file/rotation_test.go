@@ -252,7 +252,10 @@ func newStepsLogging(t *testing.T, log *slog.Logger) *steps {
 }
 
 func newStepsWith(t *testing.T, change func(*Config)) *steps {
-	dir := t.TempDir()
+	return newStepsIn(t, t.TempDir(), change)
+}
+
+func newStepsIn(t *testing.T, dir string, change func(*Config)) *steps {
 	config := configOf(filepath.Join(dir, "*.log"))
 	change(&config)
 	m := &steps{t: t, dir: dir, source: newSource(t, config), lane: sourcetest.NewLane(t)}

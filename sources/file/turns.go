@@ -61,7 +61,7 @@ func (d *discoverer) admit(now time.Time) {
 		if !d.isWaiting(r) {
 			continue
 		}
-		if d.isCrowded(now) {
+		if d.isCrowded(now) || d.strays > 0 && len(d.tracked) == d.source.config.MaxOpenFiles-1 { // the last one is theirs
 			d.queue = append(d.queue, queue[i:]...)
 			break
 		}
@@ -78,7 +78,7 @@ func (d *discoverer) admit(now time.Time) {
 // the longest idle ones before others. Where they are not enough, the files
 // that were read longest are read no further, until what was read is delivered.
 func (d *discoverer) makeRoom(now time.Time) {
-	want := len(d.queue)
+	want := len(d.queue) + d.strays
 	if want == 0 || !d.isCrowded(now) {
 		d.crowd(0, 0, now)
 		return
@@ -106,7 +106,7 @@ func (d *discoverer) makeRoom(now time.Time) {
 			d.moving = true
 		}
 	}
-	d.crowd(held, len(d.queue), now)
+	d.crowd(held, want, now)
 	if d.source.config.Once {
 		return // each file has an end
 	}

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -85,5 +86,34 @@ func TestFileDeletedAsItMakesWay(t *testing.T) {
 	}
 	if got := len(l.lane.Values()); got != lines+1 {
 		t.Errorf("%d records", got)
+	}
+}
+
+// TestRotatedFileGetsATurn: it was renamed while the agent was stopped and is written
+// to late, when as many files as may be open have nothing more to read.
+func TestRotatedFileGetsATurn(t *testing.T) {
+	for name, files := range map[string]int{"few files": 2, "many files": 6} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, "*.log")
+			r.write("a.log", "one\n")
+			r.start()
+			r.expect("one")
+			r.commit()
+			r.crash()
+			r.rename("a.log", "old")
+			l := &life{steps: newStepsIn(t, r.dir, func(c *Config) { c.MaxOpenFiles, c.Saved = 2, r.positions.Saved() }), clock: time.Now()}
+			for n := range files {
+				l.write(fmt.Sprintf("%d.log", n), "others\n")
+			}
+			l.pass(time.Second)
+			l.write("old", "two\n")
+			for range 30 {
+				l.pass(sweepSoon)
+				l.deliver()
+			}
+			if got := l.lane.Values(); len(got) != files+1 || !slices.Contains(got, "two") {
+				t.Errorf("read %q", got)
+			}
+		})
 	}
 }
