@@ -155,7 +155,7 @@ func (t *Table) registerDelivery() {
 	})
 	t.PositionsUnstored = prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "positions_unstored_seconds",
-		Help: "Age of the oldest delivered position that is not durable yet; 0 when there is none. Above ten, nothing more is read.",
+		Help: "Age of the oldest delivered position that is not durable yet; 0 when there is none. Above fifteen, nothing more is read.",
 	})
 	t.registry.MustRegister(t.CheckpointSeconds, t.CheckpointFailures, t.PositionsUnstored)
 }

@@ -9,7 +9,8 @@ import (
 
 // UnstoredWindow is how long sources go on reading while delivered positions
 // can't be made durable. After a crash, all that was delivered in it comes again.
-const UnstoredWindow = 10 * time.Second
+// A commit is two syncs, which on a disk in trouble may take five seconds each.
+const UnstoredWindow = 15 * time.Second
 
 // Window stops sources from reading once a delivered position has not been
 // durable for its limit, and lets them go on when all are. What is read already
