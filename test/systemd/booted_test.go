@@ -14,6 +14,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/barnabas-agent/barnabas/test/python"
 )
 
 // bootVariable asks for the test that boots a Debian: it needs root and takes minutes.
@@ -41,6 +43,11 @@ pipeline "syslog" {
   }
   interceptor "parse" { config = { format = "syslog" } }
   value_serializer "json" {}
+}
+pipeline "python" {
+  topic = "python"
+  source "file" { include = ["/var/log/test/*.quiet"] }
+  interceptor "shout" {}
 }
 `
 
@@ -87,12 +94,29 @@ func install(t *testing.T, into string) {
 	if err := os.WriteFile(filepath.Join(into, "etc/hosts"), []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	installPython(t, into)
 	stoppable(t, filepath.Join(into, "usr/bin/barnabas-stoppable"))
 	hostile := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o",
 		filepath.Join(into, "usr/lib/barnabas/plugins/barnabas-interceptor-hostile"), "./test/hostile")
 	hostile.Dir, hostile.Env = root(t), append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := hostile.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
+	}
+}
+
+// installPython puts in place a plugin in Python with the packages that it needs.
+func installPython(t *testing.T, into string) {
+	t.Helper()
+	interpreter := pythontest.Require(t)
+	packages := run(t, time.Minute, interpreter, "-c", "import sys, sysconfig; assert sys.version_info[:2] == (3, 11), 'Debian "+release+" has Python 3.11, and compiled packages fit one version'; print(sysconfig.get_paths()['purelib'])")
+	run(t, time.Minute, "cp", "-a", packages+"/.", filepath.Join(root(t), "plugins/python/barnabas_plugin"), filepath.Join(into, "usr/lib/python3/dist-packages"))
+	script, err := os.ReadFile(filepath.Join(root(t), "plugins/python/examples/barnabas-interceptor-shout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, _ := strings.Cut(string(script), "\n")
+	if err := os.WriteFile(filepath.Join(into, "usr/lib/barnabas/plugins/barnabas-interceptor-shout"), []byte("#!/usr/bin/python3\n"+code), 0o755); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -110,7 +134,7 @@ func (k *kafka) up() {
 	if err != nil {
 		k.m.t.Fatal(err)
 	}
-	for _, topic := range []string{"files", "syslog", "hostile", "logs"} {
+	for _, topic := range []string{"files", "syslog", "python", "hostile", "logs"} {
 		_ = k.cluster.CreateTopic(topic, 1, nil) // is there when it comes back
 	}
 }
@@ -210,7 +234,7 @@ func TestBooted(t *testing.T) {
 	}{
 		{"a fresh unit starts as it is, without a broker", freshUnit},
 		{"the unit is hardened and well-formed", hardened},
-		{"lines and frames become records, secrets come as credentials", delivers},
+		{"lines and frames become records through plugins in Go and Python, secrets come as credentials", delivers},
 		{"killed, it is started again, and nothing is missing", killed},
 		{"no sender is refused while it restarts", restarted},
 		{"a plugin that needs too much memory leaves the agent alone", outOfMemory},
@@ -275,6 +299,7 @@ func delivers(t *testing.T, m *machine, k *kafka) {
 	m.sh("systemctl", "start", "barnabas.service")
 	m.numbered("a.log", 0, 1000)
 	m.frames(0, 100)
+	m.append("a.quiet", "line-0 is quiet\n")
 	record := k.wantNumbered("files", "line-", 1000, 30*time.Second)
 	if len(record.Headers) != 1 || string(record.Headers[0].Value) != "s3cret" {
 		t.Errorf("headers %v", record.Headers)
@@ -283,11 +308,14 @@ func delivers(t *testing.T, m *machine, k *kafka) {
 	if !strings.Contains(string(record.Value), `"hostname":"web-1","appname":"app"`) {
 		t.Errorf("not parsed: %s", record.Value)
 	}
+	if record = k.wantNumbered("python", "LINE-", 1, 30*time.Second); string(record.Value) != "LINE-0 IS QUIET!" {
+		t.Errorf("the plugin in Python made %q", record.Value)
+	}
 	if strings.Contains(m.journal(), "s3cret") {
 		t.Error("the journal shows the credential")
 	}
 	await(t, "figures in the status", 10*time.Second, func() bool {
-		return strings.HasSuffix(m.show("StatusText"), "lag 0 B, 2 pipelines")
+		return strings.HasSuffix(m.show("StatusText"), "lag 0 B, 3 pipelines")
 	})
 }
 
@@ -303,8 +331,8 @@ func killed(t *testing.T, m *machine, k *kafka) {
 	for _, p := range m.processes() {
 		t.Logf("runs: %s", p)
 	}
-	if n := len(m.processes()); n != 5 {
-		t.Errorf("%d processes, want the agent and four plugins", n)
+	if n := len(m.processes()); n != 6 {
+		t.Errorf("%d processes, want the agent and five plugins", n)
 	}
 }
 

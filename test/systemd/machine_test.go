@@ -40,7 +40,7 @@ func debian(t *testing.T) string {
 		cache = "/var/cache"
 	}
 	cache = filepath.Join(cache, "barnabas-test")
-	root := filepath.Join(cache, "debian-"+release)
+	root := filepath.Join(cache, "debian-"+release+"-python3")
 	if _, err := os.Stat(root); err == nil {
 		return root
 	}
@@ -54,7 +54,7 @@ func debian(t *testing.T) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(making) })
 	t.Logf("making %s, once", root)
-	run(t, 8*time.Minute, debootstrap, "--variant=minbase", "--include=systemd,dbus", release, filepath.Join(making, "root"))
+	run(t, 8*time.Minute, debootstrap, "--variant=minbase", "--include=systemd,dbus,python3", release, filepath.Join(making, "root"))
 	if err := os.Rename(filepath.Join(making, "root"), root); err != nil {
 		t.Fatal(err)
 	}
