@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -153,6 +154,45 @@ func TestTheWatchdogIsNotAnsweredByAnAgentThatHasStopped(t *testing.T) {
 			}
 			if !strings.Contains(u.log(), "goroutine ") {
 				t.Error("no stacks are shown")
+			}
+		})
+	}
+}
+
+// TestWhatIsNotTheAgentsFaultIsNoStandstill: records that wait for a plugin, however
+// long, are no reason to start the agent anew.
+func TestWhatIsNotTheAgentsFaultIsNoStandstill(t *testing.T) {
+	t.Parallel()
+	hostile := filepath.Join(t.TempDir(), "barnabas-interceptor-hostile")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", hostile, "./test/hostile")
+	build.Dir, build.Env = root(t), append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "plain", "json", "waits"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	for name, interceptor := range map[string]string{
+		"a plugin that hangs":           `interceptor "hostile" { ` + "\n" + `path = "` + hostile + `"` + "\n" + `env = { HOSTILE = "hangs" }` + "\n" + `timeout = "8s"` + "\n}",
+		"a plugin that ends every time": `interceptor "hostile" { ` + "\n" + `path = "` + hostile + `"` + "\n" + `env = { HOSTILE = "exits at work" }` + "\n}",
+		"a record that blocks":          `interceptor "filter" { ` + "\n" + `config = { keep = "value.noSuchMember" }` + "\n" + `on_error = "block"` + "\n" + `timeout = "1s"` + "\n}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := startUnit(t, filepath.Join(root(t), "bin", "barnabas"), fmt.Sprintf(configuration, cluster.ListenAddrs()[0])+`
+pipeline "waits" {
+  topic = "waits"
+  source "file" { include = ["*.waits"] }
+  on_failure = "block"
+`+interceptor+"\n}\n", "")
+			u.await("READY=1", 20*time.Second, func() bool { return u.has("READY=1") })
+			u.append("a.waits", "one\n")
+			u.await("the file", 10*time.Second, func() bool { return strings.Contains(u.log(), "a.waits") })
+			u.keepsAnswering(9 * period) // beyond two periods and each timeout
+			if strings.Contains(u.log(), "the agent has stopped") {
+				t.Error("the log says that it has stopped")
 			}
 		})
 	}
