@@ -32,10 +32,12 @@ func sample(t testing.TB) (c spool.Config, content []byte, ends []int) {
 // holding makes a spool whose only segment has this content.
 func holding(t testing.TB, c spool.Config, content []byte) spool.Config {
 	t.Helper()
-	c.Dir = filepath.Join(t.TempDir(), "spool")
-	if err := os.Mkdir(c.Dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(memory(), "barnabas-spool-")
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c.Dir = dir
 	if err := os.WriteFile(filepath.Join(c.Dir, strings.Repeat("0", 20)), content, 0o600); err != nil {
 		t.Fatal(err)
 	}

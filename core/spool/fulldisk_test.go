@@ -35,7 +35,7 @@ func smallDisk(t *testing.T) string {
 }
 
 // diskRig is a spool on a small disk with a file that takes half of it.
-func diskRig(t *testing.T, drop bool) (s *spool.Spool, clear func()) {
+func diskRig(t *testing.T, drop bool) (s *spool.Spool, makeRoom func()) {
 	t.Helper()
 	disk := smallDisk(t)
 	ballast := filepath.Join(disk, "ballast")
@@ -59,7 +59,7 @@ func awaitFullDisk(t *testing.T, s *spool.Spool) {
 // A full disk is a full spool: callers wait, and go on by themselves once there is
 // room. Nothing of it is lost or repeated.
 func TestAFullDiskHasCallersWait(t *testing.T) {
-	s, clear := diskRig(t, false)
+	s, makeRoom := diskRig(t, false)
 	var accepted []string
 	lane := sourcetest.NewLane(t)
 	running := sourcetest.Start(t, newSource(s, func(ctx context.Context) error {
@@ -73,7 +73,7 @@ func TestAFullDiskHasCallersWait(t *testing.T) {
 		return nil
 	}), lane)
 	awaitFullDisk(t, s)
-	clear()
+	makeRoom()
 	if err := running.Wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestAFullDiskHasCallersWait(t *testing.T) {
 // Where the newest are dropped they are refused at once; what was taken before is
 // kept in memory, and written once there is room.
 func TestAFullDiskRefusesTheNewest(t *testing.T) {
-	s, clear := diskRig(t, true)
+	s, makeRoom := diskRig(t, true)
 	var taken []string
 	refused, goOn := make(chan bool), make(chan bool)
 	lane := sourcetest.NewLane(t)
@@ -112,7 +112,7 @@ func TestAFullDiskRefusesTheNewest(t *testing.T) {
 	}), lane)
 	<-refused
 	awaitFullDisk(t, s)
-	clear()
+	makeRoom()
 	sourcetest.Eventually(t, func() bool { return s.Status().Problem == "" }, "no problem")
 	close(goOn)
 	if err := running.Wait(); err != nil {
