@@ -51,7 +51,7 @@ func (d *discoverer) open(r *resting, now time.Time) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.holds(handle, &r.candidate, now) {
+	if d.holds(handle, &r.candidate, now) || d.recognises(handle, &r.candidate, now) {
 		handle.Close()
 		return nil, errHeld
 	}

@@ -28,6 +28,8 @@ type discoverer struct {
 	left     map[string]*file    // by the names that this scan found others to have, or copies to continue
 	orphans  map[inode][]*state  // saved positions without a tracked file
 	held     map[string]*hold    // by real path: files that may become copies
+	departed []*state            // of delivered files that are gone, the oldest first
+	compared *recognition        // nil: no compressed file is
 	unopened backoff             // spaces what is said of files that were gone before they were opened
 	failures map[string]*failure // by path
 	swept    time.Time
@@ -91,6 +93,7 @@ func (d *discoverer) run(ctx context.Context) error {
 	if !once {
 		d.hints.start()
 		defer d.hints.close()
+		defer d.endCompare()
 	}
 	for ctx.Err() == nil {
 		begin := d.source.config.Now()
@@ -414,6 +417,7 @@ func (d *discoverer) forget(f *file) {
 		return
 	}
 	if f.seen.links == 0 {
+		d.depart(f.last)
 		d.source.settle(f.identity, nil)
 	} else {
 		d.orphans[f.identity.inode] = append(d.orphans[f.identity.inode], f.last)

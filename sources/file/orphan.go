@@ -200,6 +200,7 @@ func (d *discoverer) vanished(saved *state, now time.Time) {
 	if saved.size > saved.position {
 		_, lost = d.rescue(saved, now)
 	}
+	d.depart(saved)
 	d.source.settle(saved.identity, nil)
 	d.source.decided(saved.identity, lostVanished, Decision{
 		Time: now, Path: saved.path, What: Vanished, Reason: "neither its folder nor those below hold the file of the saved position",
