@@ -129,7 +129,7 @@ func (t *track) oldest() int {
 	switch {
 	case t.group.open:
 		return t.group.first
-	case t.message.open:
+	case t.message.open && (t.message.length > 0 || t.message.before == fresh):
 		return t.message.first
 	default:
 		return int(^uint(0) >> 1)
@@ -155,6 +155,7 @@ func (a *assembler) add(i int) {
 	t := &a.tracks[f.stream]
 	from, passed := t.pass(i, f)
 	if passed {
+		a.advance()
 		return
 	}
 	if t.lexing == truncated {
@@ -191,20 +192,18 @@ func (t *track) pass(i int, f *fragment) (from int, all bool) {
 		t.next, t.offset = i+1, 0
 		return 0, true
 	}
+	if p.bytes == 0 {
+		return 0, false
+	}
 	from = int(min(p.bytes, int64(len(f.text))))
 	p.bytes -= int64(from)
-	if from == 0 || from < len(f.text) {
-		if from > 0 {
-			t.next, t.offset = i, from
-		}
+	if from < len(f.text) {
+		t.next, t.offset = i, from
 		return from, false
-	}
-	if f.complete && p.message == fresh {
-		return from, false // an empty message is one
 	}
 	t.next, t.offset = i+1, 0
 	if f.complete {
-		t.lexing, p.message = fresh, fresh
+		t.lexing, p.message, p.bytes = fresh, fresh, 0
 	}
 	return from, true
 }
@@ -217,6 +216,9 @@ func (a *assembler) extend(t *track, i, from int) {
 		m := &t.message
 		if !m.open {
 			*m = piece{stream: f.stream, first: i, from: from, time: f.time, before: t.lexing, open: true}
+		}
+		if m.length == 0 && m.before != fresh { // empty parts add nothing to what was cut
+			m.first, m.from = i, from
 		}
 		left := len(f.text) - from
 		m.latest = max(m.latest, f.time)
@@ -275,8 +277,11 @@ func (a *assembler) cut(t *track, after progress) {
 // complete takes the message, which is whole.
 func (a *assembler) complete(t *track) {
 	m := t.message
-	m.messages, m.after = 1, fresh
-	t.message, t.lexing = piece{}, fresh
+	m.messages = 1
+	if !a.fragments[m.last].complete { // nothing follows, as far as is known
+		m.after = max(continued, m.before)
+	}
+	t.message, t.lexing = piece{}, m.after
 	switch {
 	case m.before != fresh && m.length == 0:
 		m.skip = true
@@ -294,7 +299,7 @@ func (a *assembler) join(t *track, m piece) {
 	if g.open {
 		limit := a.rules.multiline.MaxLines
 		if g.messages < limit && g.length+1+m.length <= a.rules.maxLine && !a.rules.multiline.begins(a.textOf(&m)) {
-			g.last, g.to = m.last, m.to
+			g.last, g.to, g.after = m.last, m.to, m.after
 			g.length += 1 + m.length
 			g.messages++
 			g.latest = max(g.latest, m.latest)
@@ -395,10 +400,15 @@ func (a *assembler) consume(t *track, p *piece) {
 		t.next, t.offset = p.last+1, 0
 	}
 	t.passed.message = p.after
+	a.advance()
+	a.out.take(a, p)
+}
+
+// advance moves head over what has been passed.
+func (a *assembler) advance() {
 	for a.head < len(a.fragments) && a.tracks[a.fragments[a.head].stream].next > a.head {
 		a.head++
 	}
-	a.out.take(a, p)
 }
 
 // position returns where reading goes on in the window, and what must be known there.

@@ -10,7 +10,8 @@ const aheadOfClock = time.Hour
 
 // message is what one line of a container's log holds.
 type message struct {
-	text     []byte // without the runtime's prefix and line end; the line's memory
+	text     []byte // without the runtime's prefix and line end
+	appended bool   // it stands in the buffer
 	stream   uint8
 	complete bool
 	time     int64 // milliseconds since the Unix epoch; 0: none that is valid
@@ -18,19 +19,20 @@ type message struct {
 
 // containerLexer takes the lines that container runtimes write.
 type containerLexer struct {
-	parse   func(line []byte) (message, bool) // may change the line if it is of the format
-	header  func(line []byte) (message, bool) // of a line without its end; nil: it says nothing
-	giant   int                               // bytes of an unfinished line that is looked at piece by piece
-	latest  int64                             // milliseconds: a later time is not believed
-	strange int                               // lines that were not of the format
+	parse   func(line, buffer []byte) (message, bool) // its text is the line's, or appended to the buffer
+	header  bool                                      // the beginning of a line says what there is to know
+	giant   int                                       // bytes of an unfinished line that is looked at piece by piece
+	latest  int64                                     // milliseconds: a later time is not believed
+	strange int                                       // lines that were not of the format
+	text    []byte                                    // of fragments in use
 }
 
-func (l *containerLexer) reset() {}
+func (l *containerLexer) reset() { l.text = l.text[:0] }
 
 func newContainerLexer(r *rules) *containerLexer {
-	l := &containerLexer{parse: parseCRI, header: parseCRI, giant: 2*r.maxLine + windowSlack/2}
+	l := &containerLexer{parse: parseCRI, header: true, giant: 2*r.maxLine + windowSlack/2}
 	if r.format == Docker {
-		l.parse, l.header = parseDocker, nil
+		l.parse, l.header = parseDocker, false
 	}
 	return l
 }
@@ -52,7 +54,13 @@ func (l *containerLexer) next(w *window, at int, in inside) (fragment, inside, b
 }
 
 func (l *containerLexer) line(line []byte, start, end int) fragment {
-	m, ok := l.parse(line)
+	if cap(l.text)-len(l.text) < len(line) {
+		l.text = make([]byte, 0, max(len(line), 2*cap(l.text)))
+	}
+	m, ok := l.parse(line, l.text)
+	if m.appended {
+		l.text = l.text[:len(l.text)+len(m.text)]
+	}
 	if !ok {
 		l.strange++
 		m = message{text: line, stream: streamRaw, complete: true}
@@ -63,8 +71,8 @@ func (l *containerLexer) line(line []byte, start, end int) fragment {
 // begin takes the beginning of a line that is too long to wait for its end.
 func (l *containerLexer) begin(rest []byte, at int) (fragment, inside, bool) {
 	m, ok := message{}, false
-	if l.header != nil {
-		m, ok = l.header(rest)
+	if l.header {
+		m, ok = l.parse(rest, nil)
 	}
 	if !ok {
 		l.strange++
@@ -124,7 +132,7 @@ func streamOf(name []byte) (uint8, bool) {
 // parseCRI takes a line of the container runtime interface: time, stream, tags and
 // message, between single spaces. Of the tags, which colons part, the first is P
 // or F. (kubernetes/design-proposals: kubelet-cri-logging.)
-func parseCRI(line []byte) (m message, ok bool) {
+func parseCRI(line, _ []byte) (m message, ok bool) {
 	when, rest, ok := bytes.Cut(line[:min(len(line), maxTime+1)], []byte(" "))
 	if !ok || len(when) == 0 || when[0] < '0' || when[0] > '9' {
 		return m, false

@@ -11,9 +11,8 @@ const maxDepth = 32
 
 // parseDocker takes a line of Docker's json-file driver: an object with log, and
 // with stream and time, and others. A log that ends with "\n" completes a message.
-// The text is unescaped in the line's own memory, which changes only if the line
-// is of the format.
-func parseDocker(line []byte) (m message, ok bool) {
+// The text is the line's own memory, or appended to a buffer if it has escapes.
+func parseDocker(line, buffer []byte) (m message, ok bool) {
 	s := scanner{rest: line}
 	var log []byte
 	escaped, found := false, false
@@ -51,7 +50,7 @@ func parseDocker(line []byte) (m message, ok bool) {
 		return m, false
 	}
 	if escaped {
-		log = unescape(log)
+		log, m.appended = unescape(buffer, log)[len(buffer):], true
 	}
 	m.text, m.complete = bytes.CutSuffix(log, []byte("\n"))
 	return m, true
@@ -150,10 +149,9 @@ func hex4(b []byte) (r rune, ok bool) {
 	return r, true
 }
 
-// unescape decodes checked escapes in place: none is shorter than what it stands
-// for. Half of a surrogate pair becomes U+FFFD.
-func unescape(b []byte) []byte {
-	out := b[:0]
+// unescape appends b to out, its checked escapes decoded. None is shorter than what
+// it stands for. Half of a surrogate pair becomes U+FFFD.
+func unescape(out, b []byte) []byte {
 	for i := 0; i < len(b); {
 		if b[i] != '\\' {
 			out = append(out, b[i])

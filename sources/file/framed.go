@@ -57,6 +57,7 @@ func (f *file) frame(b *record.Batch, v *view, r *framer, now time.Time) (found 
 	if r.charset != nil {
 		mark, known, err := f.settleLayout(v, r, &w)
 		if err != nil || !known {
+			f.keep(w.data)
 			found.outcome = drained
 			return found, err
 		}
@@ -120,6 +121,7 @@ func (f *file) readPacked(v *view, target []byte, found *framed) (w window, err 
 	found.intake, found.outcome = in, in.outcome
 	p := f.packed
 	if err != nil || in.outcome == replaced {
+		f.keep(target[:in.n])
 		return w, err
 	}
 	w = window{data: target[:in.n], full: in.outcome == more, last: in.outcome == drained && p.ended}

@@ -298,6 +298,14 @@ func (f *file) knownSize() int64 {
 	return f.size
 }
 
+// keep keeps what unpack gave for the next time.
+func (f *file) keep(data []byte) {
+	if f.packed != nil {
+		f.packed.rest = append(f.packed.rest[:0], data...)
+		f.packed.looked = 0
+	}
+}
+
 // tookPackedLocked moves the position over so many of the bytes that unpack gave.
 // open: nothing in the rest ends a line.
 func (f *file) tookPackedLocked(data []byte, used int, open bool) {
