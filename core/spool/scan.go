@@ -38,7 +38,7 @@ func (s *scanner) next(place, limit int64) (f frame, ok bool, err error) {
 		return frame{}, false, err
 	}
 	h, ok := parseFrame(head, s.header.marker)
-	if !ok || place+frameHeader+int64(h.body) > limit {
+	if !ok || h.body-h.peer > s.header.maxEntry || place+frameHeader+int64(h.body) > limit {
 		return frame{}, false, nil
 	}
 	whole, err := s.window(place, frameHeader+h.body, limit)

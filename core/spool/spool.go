@@ -176,7 +176,6 @@ type Spool struct {
 type limits struct {
 	segment int64 // bytes from which on a new segment is begun
 	pending int   // bytes that may wait for the writer, one frame apart
-	frame   int   // bytes of the longest frame
 }
 
 const (
@@ -192,7 +191,6 @@ func limitsOf(c *Config) limits {
 	return limits{
 		segment: min(share, maxSegment),
 		pending: int(min(share, maxPending)),
-		frame:   frameHeader + MaxPeer + c.MaxEntry,
 	}
 }
 
