@@ -146,6 +146,9 @@ func (c *connection) limit() (time.Time, error) {
 // setDeadline moves the socket's deadline, which costs a timer each time: where it
 // stands a little too early, the loop of wait finds out.
 func (c *connection) setDeadline(limit time.Time) {
+	if limit.IsZero() && c.deadline.IsZero() {
+		return
+	}
 	early := limit.Sub(c.deadline)
 	if !c.deadline.IsZero() && !limit.IsZero() && time.Now().Before(c.deadline) && early >= 0 && early < c.source.config.IdleTimeout/8 && !c.leaving {
 		return
