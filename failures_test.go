@@ -19,7 +19,7 @@ func TestNothingInTheCatalogueIsUnproven(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile(`(?m)^\| ([FC]\d\d) \| .* \| ([^|]*) \|$`)
+	row := regexp.MustCompile(`(?m)^\| ([FCS]\d\d) \| .* \| ([^|]*) \|$`)
 	var ids []string
 	for _, match := range row.FindAllStringSubmatch(string(content), -1) {
 		id, proof := match[1], match[2]
@@ -40,6 +40,9 @@ func TestNothingInTheCatalogueIsUnproven(t *testing.T) {
 	}
 	for n := range 16 {
 		want = append(want, fmt.Sprintf("C%02d", n+1))
+	}
+	for n := range 20 {
+		want = append(want, fmt.Sprintf("S%02d", n+1))
 	}
 	if !slices.Equal(ids, want) {
 		t.Errorf("the rows are %v", ids)
