@@ -424,7 +424,7 @@ func (d *discoverer) forget(f *file) {
 		d.source.settle(f.identity, f.last)
 	}
 	d.source.decided(f.identity, "", Decision{
-		Time: d.source.config.Now(), Path: f.path, What: Released, Reason: "it has no name that matches, all of it is delivered, and nobody writes to it",
+		Time: d.now, Path: f.path, What: Released, Reason: "it has no name that matches, all of it is delivered, and nobody writes to it",
 		Position: f.last.position, Size: f.last.size,
 	})
 }

@@ -100,7 +100,8 @@ func TestEachDecisionIsLoggedAndRemembered(t *testing.T) {
 	r.rename("a.log", "a.log.2")
 	sourcetest.Eventually(t, func() bool { return r.source.Explain(r.path("a.log.2")).Followed }, "the new name")
 	r.must(os.Remove(r.path("a.log.2")))
-	sourcetest.Eventually(t, func() bool { return !r.source.Explain(r.path("a.log.2")).Followed }, "the file to be closed")
+	released := func(d Decision) bool { return d.What == Released }
+	sourcetest.Eventually(t, func() bool { return slices.ContainsFunc(r.source.Explain(r.path("a.log.2")).Decisions, released) }, "the file to be closed")
 	kinds := func(name string) []What {
 		var all []What
 		for _, d := range r.source.Explain(r.path(name)).Decisions {

@@ -125,7 +125,7 @@ func (d *discoverer) rest(f *file) {
 		why = "others need its descriptor: it waits for its next turn"
 	}
 	d.source.decided(f.identity, "", Decision{
-		Time: d.source.config.Now(), Path: f.path, What: Rests, Reason: why, Position: f.last.position, Size: f.last.size,
+		Time: d.now, Path: f.path, What: Rests, Reason: why, Position: f.last.position, Size: f.last.size,
 	})
 }
 
