@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -201,8 +202,8 @@ func (r *rig) closed(c net.Conn) {
 }
 
 func isTimeout(err error) bool {
-	e, is := err.(net.Error)
-	return is && e.Timeout()
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
 }
 
 // connections waits until the source has that many.

@@ -12,8 +12,7 @@ import (
 // drain is a lane that delivers what it gets at once.
 type drain struct {
 	batch   *record.Batch
-	records int
-	most    chan<- int
+	arrived chan<- int // number of records
 }
 
 func (d *drain) NewBatch(ctx context.Context, size int) (*record.Batch, error) {
@@ -32,7 +31,7 @@ func (d *drain) Submit(ctx context.Context, b *record.Batch) error {
 	for _, run := range b.Runs {
 		run.Stream.Delivered(b.Ends[run.First+run.Count-1])
 	}
-	d.most <- b.Rows()
+	d.arrived <- b.Rows()
 	return ctx.Err()
 }
 
@@ -51,7 +50,7 @@ func BenchmarkTCP(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			ended := make(chan error, 1)
 			arrived := make(chan int, 100)
-			go func() { ended <- s.Run(ctx, []record.Lane{&drain{most: arrived}, &drain{most: arrived}}) }()
+			go func() { ended <- s.Run(ctx, []record.Lane{&drain{arrived: arrived}, &drain{arrived: arrived}}) }()
 			text := strings.Repeat(strings.Repeat("x", 199)+"\n", 1000)
 			each := (b.N/connections/1000 + 1) * 1000
 			for range connections {
