@@ -23,7 +23,7 @@ PLUGIN_MAINS := $(wildcard plugins/interceptors/*/main.go plugins/serializers/*/
 plugin_binary = bin/plugins/barnabas-$(patsubst %s,%,$(word 2,$(subst /, ,$(1))))-$(word 3,$(subst /, ,$(1)))
 PLUGINS      := $(foreach main,$(PLUGIN_MAINS),$(call plugin_binary,$(main)))
 
-.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts test-systemd test-power-loss test-crash-loop test-seeded-bugs test-socket-kills bench lint package clean help
+.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts test-tailer-model test-systemd test-power-loss test-crash-loop test-seeded-bugs test-socket-kills bench lint package clean help
 
 ## build: bin/barnabas and every built-in plugin as bin/plugins/barnabas-<kind>-<name>
 build: bin/barnabas $(PLUGINS)
@@ -104,6 +104,10 @@ test-socket-kills: build
 ## test-systemd: the packaged unit in a Debian that is booted in a container; needs root, debootstrap and systemd-container
 test-systemd: build
 	BARNABAS_TEST_SYSTEMD=1 $(GO) test -count=1 -timeout 15m -v -run '^TestBooted$$' ./test/systemd
+
+## test-tailer-model: a million actions of the file source's model, on three filesystems; as root
+test-tailer-model:
+	BARNABAS_REQUIRE_MOUNTS=1 $(GO) test -count=1 -timeout 60m -v -run '^TestModel$$' ./sources/file -rapid.checks=6000 -rapid.steps=60
 
 ## bench: the benchmarks of docs/benchmarks.md; BENCH="-only NAME" chooses
 bench: build

@@ -2,9 +2,11 @@ package file
 
 import (
 	"context"
+	"flag"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,6 +38,34 @@ func TestModel(t *testing.T) {
 		rapid.Check(t, func(rt *rapid.T) { runModel(t, rt, dir, &actions) })
 	})
 	t.Logf("%d actions", actions.Load())
+}
+
+// TestModelSeeds runs what once found a bug.
+func TestModelSeeds(t *testing.T) {
+	for name, value := range map[string]string{"rapid.checks": "10", "rapid.steps": "40"} {
+		setFlag(t, name, value)
+	}
+	dir := t.TempDir()
+	openToAll(t, dir)
+	for _, seed := range []uint64{
+		3378652654559536702,  // a link with the inode number of a removed file kept another from being read
+		10742186896078731765, // a line without its end, rewritten without one behind it
+		13891165929871006737, // a link that moved on while the agent was stopped
+		9682840756383616592,  // a file that lost its name while it yielded
+		6696587556263344684,  // one that was truncated while it yielded
+		12513897361567570908, // a file without a name that matches got no descriptor
+	} {
+		setFlag(t, "rapid.seed", strconv.FormatUint(seed, 10))
+		rapid.Check(t, func(rt *rapid.T) { runModel(t, rt, dir, new(atomic.Int64)) })
+	}
+}
+
+// setFlag changes a flag of rapid until the test ends.
+func setFlag(t *testing.T, name, value string) {
+	t.Helper()
+	before := flag.Lookup(name).Value.String()
+	mustDo(t, flag.Set(name, value))
+	t.Cleanup(func() { mustDo(t, flag.Set(name, before)) })
 }
 
 // maxModelLine is max_line in the model: some lines are longer.
