@@ -200,12 +200,33 @@ func (m *model) moveLink() {
 	m.must(os.Rename(m.path("next"), m.path("current.log")))
 }
 
-// copyTruncate makes a copy that begins with a line of its own, so that it is another
-// file. Of real copies is copy_test.go.
+// copy makes a copy, with a name like that of the file or with another.
+func (m *model) copy() {
+	name, th := m.pick(nil)
+	m.copyOf(name, th)
+}
+
+func (m *model) copyOf(name string, th *thing) {
+	stem := strings.TrimSuffix(name, ".log")
+	names := []string{"copy-%d", "c%d.log"}
+	if m.copies {
+		names = append(names, name+".%d", stem+"-%d.log")
+	}
+	to := m.newName(rapid.SampledFrom(names).Draw(m.T, "to"))
+	fresh := m.create(to)
+	if !m.copies { // another file: of it nothing is read in place of the first
+		m.add(to, fresh, m.newLine()+"\n"+th.body.bytes)
+		return
+	}
+	fresh.copied = true
+	m.add(to, fresh, th.body.bytes)
+	fresh.body.delivered = th.body.delivered
+}
+
+// copyTruncate is what logrotate does for programs that can't open their file anew.
 func (m *model) copyTruncate() {
 	name, th := m.pick(nil)
-	to := m.newName(rapid.SampledFrom([]string{"copy-%d", "c%d.log"}).Draw(m.T, "to"))
-	m.add(to, m.create(to), m.newLine()+"\n"+th.body.bytes)
+	m.copyOf(name, th)
 	m.cut(name, th, 0, "")
 }
 

@@ -16,6 +16,7 @@ type thing struct {
 	body    *body    // what it holds
 	bodies  []*body  // all that it held
 	writer  *os.File // of a program that has it open; nil without
+	copied  bool     // it was made as a copy, and may be read in the place of another
 	moved   bool     // some name came to it or went: its last line may count as complete
 	durable mark     // what the store has
 
@@ -79,6 +80,17 @@ func (b *body) lose(read int) {
 	if b.owed < 0 {
 		b.owed = max(b.delivered, read)
 	}
+}
+
+// shares returns how many of the first n bytes of other b begins with.
+func (b *body) shares(other *body, n int) int {
+	n = min(n, len(b.bytes))
+	for i := range n {
+		if b.bytes[i] != other.bytes[i] {
+			return i
+		}
+	}
+	return n
 }
 
 // fits says that b goes on where m is: nothing was cut off, and the bytes before the
@@ -185,7 +197,10 @@ func (m *model) saw(th *thing, f *file) {
 	fl := th.followed
 	if fl == nil || fl.file != f {
 		start := mark{th.body, th.resume.in(th.body), 0}
-		fl = &following{file: f, content: f.content, start: start, cursor: start.position, known: len(th.body.bytes)}
+		if th.copied && start.position == 0 {
+			start.position = int(f.cursor) // where the file was cut of which it is the copy
+		}
+		fl = &following{file: f, content: f.content, start: start, cursor: start.position, known: len(th.body.bytes), latest: m.readings[f.content]}
 		th.followed, th.known = fl, true
 	}
 	if f.last != nil && f.last != fl.last { // it may be closed
@@ -213,14 +228,14 @@ func (m *model) usedPosition(th *thing, f *file) {
 	switch {
 	case f != nil && th.resume.fits(th.body):
 	case f != nil:
-		m.counted[lostTruncated].add(undelivered)
+		m.lost(lostTruncated, undelivered)
 	case m.isOrphan(th):
 		return
 	default:
 		if named, _ := m.named(th); named {
 			m.Fatalf("the position of a file was given up that still has a name")
 		}
-		m.counted[lostVanished].add(undelivered)
+		m.lost(lostVanished, undelivered)
 	}
 	th.orphan = false
 }
@@ -257,9 +272,10 @@ func (m *model) taken(th *thing) bool {
 	return slices.ContainsFunc(m.all, func(other *thing) bool { return other != th && other.id.inode == th.id.inode })
 }
 
-func (b *bounds) add(n int) {
-	b.least += n
-	b.most += n
+// lost says that the agent counts so many bytes as lost.
+func (m *model) lost(reason string, n int) {
+	m.counted[reason].least += n
+	m.counted[reason].most += n
 }
 
 // restarted takes note of what the tailer did.
@@ -290,6 +306,10 @@ func (m *model) arrived(stream record.Stream, value []byte, offset, end int) {
 	if r == nil {
 		r = m.began(stream)
 	}
+	if th := m.owner(stream); th != r.thing { // it is a copy
+		r.thing = th
+		th.followed.latest = r
+	}
 	now := r.thing.body
 	if r.body != now {
 		if !now.continues(r.body, r.next) {
@@ -309,7 +329,7 @@ func (m *model) arrived(stream record.Stream, value []byte, offset, end int) {
 		m.Fatalf("%q is more than one line", value)
 	case end == behind+1 && now.bytes[behind] == '\n':
 	case end == behind && len(value) == maxModelLine:
-	case end == behind && behind == len(now.bytes) && (r.thing.moved || m.taken(r.thing)):
+	case end == behind && behind == len(now.bytes) && (r.thing.moved || r.thing.copied || m.taken(r.thing)):
 	default:
 		m.Fatalf("%q of %q is not the whole line: it reaches to %d", value, stream.Origin().File, end)
 	}
@@ -317,32 +337,37 @@ func (m *model) arrived(stream record.Stream, value []byte, offset, end int) {
 	r.ends = append(r.ends, mark{body: now, position: end})
 }
 
-// began finds out which file a new stream is of, and where it must begin.
-func (m *model) began(stream record.Stream) *reading {
+// owner returns the file that a stream's records are read from now.
+func (m *model) owner(stream record.Stream) *thing {
 	for _, f := range m.discovers.tracked {
-		if f.content != stream {
-			continue
+		if f.content == stream {
+			return m.thingOf(f)
 		}
-		th := m.thingOf(f)
-		r := &reading{stream: stream, thing: th, body: th.body}
-		if th.followed.content == stream {
-			r.next = th.followed.start.in(th.body)
-		}
-		if r.next > th.body.delivered {
-			m.Fatalf("%s is read from %d on, delivered are %d bytes", f.path, r.next, th.body.delivered)
-		}
-		th.followed.latest = r
-		r.acked = r.next
-		m.readings[stream] = r
-		m.order = append(m.order, r)
-		return r
 	}
 	m.Fatalf("a record of %q came, which is not followed", stream.Origin().File)
 	return nil
 }
 
-// deliver resolves the next n records.
-func (r *reading) deliver(n int) {
+// began finds out which file a new stream is of, and where it must begin.
+func (m *model) began(stream record.Stream) *reading {
+	th := m.owner(stream)
+	r := &reading{stream: stream, thing: th, body: th.body}
+	if th.followed.content == stream {
+		r.next = th.followed.start.in(th.body)
+	}
+	if r.next > th.body.delivered {
+		m.Fatalf("%s is read from %d on, delivered are %d bytes", stream.Origin().File, r.next, th.body.delivered)
+	}
+	th.followed.latest = r
+	r.acked = r.next
+	m.readings[stream] = r
+	m.order = append(m.order, r)
+	return r
+}
+
+// delivered resolves the next n records. What was delivered of one file is delivered of
+// its copies too.
+func (m *model) delivered(r *reading, n int) {
 	if n == 0 {
 		return
 	}
@@ -350,9 +375,9 @@ func (r *reading) deliver(n int) {
 	r.ends = r.ends[n:]
 	r.stream.Delivered(int64(last.position))
 	r.acked = last.position
-	for _, b := range r.thing.bodies {
-		if b.continues(last.body, last.position) {
-			b.delivered = max(b.delivered, last.position)
+	for _, th := range m.all {
+		for _, b := range th.bodies {
+			b.delivered = max(b.delivered, b.shares(last.body, last.position))
 		}
 	}
 }
@@ -468,6 +493,9 @@ func (m *model) account() {
 		}
 	}
 	m.collect()
+	if m.copies {
+		return
+	}
 	for reason, b := range m.counted {
 		if got := m.got[reason]; got < b.least || got > b.most {
 			m.Fatalf("%d bytes are counted as lost, %s, expected %d to %d", got, reason, b.least, b.most)

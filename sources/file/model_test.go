@@ -82,6 +82,7 @@ type model struct {
 	// so that all it loses is counted.
 	attentive bool
 	waited    bool // a file was gone before its turn came
+	copies    bool // copies are true ones: what is cut may be read from them, and how much is lost is not known here
 	closeIdle time.Duration
 	mostOpen  int
 
@@ -120,6 +121,7 @@ func runModel(t *testing.T, rt *rapid.T, root string, actions *atomic.Int64) {
 	m.attentive = rapid.Bool().Draw(rt, "attentive")
 	m.closeIdle = rapid.SampledFrom([]time.Duration{0, 30 * time.Second}).Draw(rt, "close_idle")
 	m.mostOpen = rapid.SampledFrom([]int{0, 2, 4}).Draw(rt, "max_open_files")
+	m.copies = rapid.Bool().Draw(rt, "true copies")
 	m.begin()
 	defer m.end()
 	rt.Repeat(m.steps())
@@ -137,8 +139,8 @@ func (m *model) steps() map[string]func(*rapid.T) {
 		"rename and create": m.rotate,
 		"exchange names":    m.exchange, "replace by rename": m.replace,
 		"hard link": m.hardLink, "move the link": m.moveLink,
-		"copytruncate": m.copyTruncate,
-		"truncate":     m.truncate, "rewrite": m.rewrite, "rewrite to the same size": m.rewriteSame,
+		"copy": m.copy, "copytruncate": m.copyTruncate,
+		"truncate": m.truncate, "rewrite": m.rewrite, "rewrite to the same size": m.rewriteSame,
 		"delete": m.remove, "delete and create": m.recreate,
 		"forbid reading": func() { m.chmod(0) }, "allow reading": func() { m.chmod(0o644) },
 		"poll": m.pollOnce, "poll 2": m.pollOnce, "poll 3": m.pollOnce, "event": m.event, "turns": m.turns,
@@ -222,6 +224,7 @@ func (m *model) read() {
 		m.agent(func() { m.must(m.tailer.turn(context.Background())) })
 	}
 	m.agent(func() { m.discovers.recut(m.clock) })
+	m.looked()
 	m.restarted()
 }
 
@@ -237,7 +240,7 @@ func (m *model) deliver() {
 		m.Skip("nothing to deliver")
 	}
 	r := rapid.SampledFrom(open).Draw(m.T, "stream")
-	r.deliver(rapid.IntRange(1, len(r.ends)).Draw(m.T, "records"))
+	m.delivered(r, rapid.IntRange(1, len(r.ends)).Draw(m.T, "records"))
 }
 
 // crash ends the agent at once: what it held in memory is gone.
@@ -266,7 +269,7 @@ func (m *model) quiesce() {
 			m.read()
 		}
 		for _, r := range m.order {
-			r.deliver(len(r.ends))
+			m.delivered(r, len(r.ends))
 		}
 		m.settle()
 	}

@@ -98,8 +98,7 @@ func (f *file) mayLeaveLocked() bool {
 		return l.links == f.seen.links // what is unread is seen when it is opened again, if it can be
 	case f.leaving == leavesIdle:
 		return l == f.seen
-	default:
-		f.measureLocked(l.size)
+	default: // its new size is taken once it is known whether it is the same content
 		return l.size == f.cursor && l.modified == f.seen.modified
 	}
 }

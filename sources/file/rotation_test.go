@@ -235,6 +235,26 @@ func TestFileThatIsRewrittenWhileItIsReleased(t *testing.T) {
 	}
 }
 
+// TestFileThatIsReplacedByMoreWhileItIsReleased: nothing of it was lost.
+func TestFileThatIsReplacedByMoreWhileItIsReleased(t *testing.T) {
+	m := newSteps(t)
+	path, gone := filepath.Join(m.dir, "a.log"), filepath.Join(m.dir, "gone")
+	appendTo(t, path, "one\n")
+	m.look()
+	m.lane.Deliver(1)
+	mustDo(t, os.Rename(path, gone))
+	m.discoverer.poll(time.Now()) // releases the file
+	mustDo(t, os.WriteFile(gone, []byte("two\nthree\n"), 0o600))
+	m.readAll()
+	m.look()
+	if got := m.lane.Values(); !slices.Equal(got, []string{"one", "two", "three"}) {
+		t.Errorf("read %q", got)
+	}
+	if got := lostBytes(t, m.source, lostTruncated); got != 0 {
+		t.Errorf("%d bytes are counted", got)
+	}
+}
+
 // steps is a source whose goroutines are replaced by calls.
 type steps struct {
 	t          *testing.T
