@@ -184,7 +184,7 @@ func (d *discoverer) insert(f *file, now time.Time) {
 	if d.source.config.Once && f.limit == unlimited {
 		f.limit = f.seen.size
 	}
-	f.opened = now
+	f.opened, f.slot = now, d.round+len(d.tracked)
 	if f.changed.IsZero() {
 		f.changed = now
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/barnabas-agent/barnabas/core/record"
+	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
 
 // discardLane gives back one batch for ever, as a lane does whose delivery costs nothing.
@@ -73,30 +75,68 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkPoll looks at 10,000 files of one folder in which nothing happens.
+// BenchmarkPoll looks at many files of one folder in which nothing happens: all of
+// them open, and all but a thousand at rest.
 func BenchmarkPoll(b *testing.B) {
+	for _, c := range []struct {
+		name        string
+		files, open int
+	}{{"10000 open", 10_000, 0}, {"100000, 1000 open", 100_000, 1000}} {
+		b.Run(c.name, func(b *testing.B) { benchmarkPoll(b, c.files, c.open) })
+	}
+}
+
+func benchmarkPoll(b *testing.B, files, open int) {
 	dir := b.TempDir()
-	for n := range 10000 {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%05d.log", n)), []byte("a line\n"), 0o600); err != nil {
+	for n := range files {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%06d.log", n)), []byte("a line\n"), 0o600); err != nil {
 			b.Fatal(err)
 		}
 	}
-	s := newSource(b, configOf(filepath.Join(dir, "*.log")))
+	config := configOf(filepath.Join(dir, "*.log"))
+	config.MaxOpenFiles = open
+	before := heapInUse()
+	begin := cpuTime(b)
+	s := newSource(b, config)
 	d := newDiscoverer(s, 1)
+	d.hints.start()
+	defer d.hints.close()
 	defer s.Close()
+	lane := sourcetest.NewLane(b)
+	t := newTailer(s, lane, d.inboxes[0], d.room)
 	clock := s.config.Now()
 	poll := func() {
 		clock = clock.Add(250 * time.Millisecond)
 		d.poll(clock)
 	}
-	for range 2 * int(settleTime/(250*time.Millisecond)) {
-		poll() // until the listing is kept
+	for len(d.queue) > 0 || !d.scanned {
+		poll()
+		for t.take(); t.ready.len() > 0; t.take() {
+			if err := t.turn(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		lane.Deliver(1 << 30)
 	}
-	begin := cpuTime(b)
+	b.ReportMetric(float64(cpuTime(b)-begin)/1e9, "cpu-s/start")
+	s.Checkpoint(nil)
+	for range int((settleTime + 2*quietTime) / (250 * time.Millisecond)) {
+		poll() // until the listing is kept, and the files are quiet
+	}
+	b.ReportMetric(float64(heapInUse()-before)/float64(files), "B/file")
+	begin = cpuTime(b)
 	for b.Loop() {
 		poll()
 	}
 	b.ReportMetric(float64(cpuTime(b)-begin)/float64(b.N)/1e6, "cpu-ms/op")
+}
+
+// heapInUse is what is live.
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // cpuTime is what this process has used so far, in nanoseconds: unlike elapsed

@@ -39,6 +39,10 @@ type discoverer struct {
 	began    time.Time           // of the run
 	now      time.Time           // of the last look around
 	beds     map[string]*resting // files at rest, by real path
+	asleep   []*resting          // those of them that don't wait for a descriptor
+	quiet    int                 // where the next look at asleep begins
+	round    int                 // counts polls
+	full     bool                // the next poll looks at all files
 	queue    []*resting          // in turn; some may have left it
 	moving   bool                // the last turn opened a file or let one go, and others wait
 	yielding bool                // some files yield
@@ -160,7 +164,9 @@ func (d *discoverer) wait(ctx context.Context, took time.Duration) {
 			due = d.hintAll(event, events) || due
 			d.hints.pause(ctx)
 		case err := <-failures:
-			due = d.hints.failed(err) || due
+			if d.hints.failed(err) {
+				d.full, due = true, true
+			}
 		case <-d.source.cuts.wake:
 			d.recut(d.source.config.Now())
 		}
@@ -243,7 +249,10 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 func (d *discoverer) poll(now time.Time) {
 	d.now = now
 	s := d.source.walker.scan(now)
-	d.match(s, now)
+	if !s.same {
+		d.match(s, now)
+	}
+	d.lookAround(now)
 	for path, err := range s.failed {
 		d.fail(path, err, now)
 	}
@@ -253,7 +262,7 @@ func (d *discoverer) poll(now time.Time) {
 	d.reposeIdle(now)
 	d.admit(now)
 	clear(d.left)
-	d.hints.watch(s.dirs)
+	d.hints.watch(s.dirs, now)
 	d.measure(now)
 	if !d.scanned {
 		d.scanned = true
@@ -294,16 +303,14 @@ func (d *discoverer) match(s *scan, now time.Time) {
 		switch {
 		case r == nil && d.ignores(c, now) && !d.fromEnd():
 			d.ignore(c, now)
-		case r == nil || r.reason != FileWaits && d.stirred(r, c, now):
-			fresh = append(fresh, d.waiter(r, c))
-		case r.reason == FileWaits && (r.path != c.path || r.real != c.real):
+		case r == nil || r.path != c.path || r.real != c.real:
 			fresh = append(fresh, d.waiter(r, c))
 		}
 	}
 	if named < len(d.tracked) {
 		for in, f := range d.tracked {
 			if s.found[in] == nil && d.follows(in) != nil {
-				d.nameless(f, s, now)
+				d.unfound(f, s)
 			}
 		}
 	}
@@ -358,23 +365,18 @@ func (d *discoverer) named(f *file, c *candidate, now time.Time) {
 		d.names[f.path], d.names[f.real] = f, f
 		d.source.decided(f.identity, "", Decision{Time: now, Path: f.path, What: Renamed, Reason: "it was found under this name", Size: c.look.size})
 	}
-	d.look(f, now)
 	if f.rotated {
 		f.found()
-		d.finish(f, now)
 	}
 }
 
-// nameless handles a tracked file that a scan did not find.
-func (d *discoverer) nameless(f *file, s *scan, now time.Time) {
-	d.look(f, now)
+// unfound handles a tracked file that a scan did not find.
+func (d *discoverer) unfound(f *file, s *scan) {
 	if !s.complete(f.path) || !s.complete(f.real) {
 		return
 	}
 	f.nameless = true
 	f.lose()
-	d.finish(f, now)
-	d.release(f, now)
 }
 
 // finish decides whether the last line of a rotated file is complete: nobody
@@ -411,11 +413,12 @@ func (d *discoverer) forget(f *file) {
 	d.unname(f)
 	delete(d.tracked, f.identity.inode)
 	d.load[f.lane]--
-	d.source.untrack(f)
 	if f.leaving != leavesGone {
+		d.source.untrack(f)
 		d.rest(f)
 		return
 	}
+	defer d.source.untrack(f) // last, so that whoever misses it finds why
 	if f.seen.links == 0 {
 		d.depart(f.last)
 		d.source.settle(f.identity, nil)

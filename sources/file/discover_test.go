@@ -456,8 +456,8 @@ func TestReplacedFolderIsWatchedAnew(t *testing.T) {
 	h := &hints{log: slog.New(slog.DiscardHandler), now: time.Now}
 	h.start()
 	defer h.close()
-	dirs := map[string]struct{}{dir: {}}
-	h.watch(dirs)
+	dirs := map[string]inode{dir: {}}
+	h.watch(dirs, time.Now())
 	events, _ := h.channels()
 	mustDo(t, os.Rename(dir, dir+".old"))
 	waitForEvent(t, events, dir)
@@ -465,7 +465,7 @@ func TestReplacedFolderIsWatchedAnew(t *testing.T) {
 		t.Error("the folder was not known to be watched")
 	}
 	mustDo(t, os.Mkdir(dir, 0o700))
-	h.watch(dirs)
+	h.watch(dirs, time.Now())
 	appendTo(t, filepath.Join(dir, "a.log"), "x")
 	waitForEvent(t, events, filepath.Join(dir, "a.log"))
 }
@@ -523,19 +523,20 @@ func TestWatchLimitsAreOneWarning(t *testing.T) {
 	h.start()
 	defer h.close()
 	tooLong := "/" + strings.Repeat("x", 300)
-	set := func(dirs ...string) map[string]struct{} {
-		s := make(map[string]struct{})
+	set := func(dirs ...string) map[string]inode {
+		s := make(map[string]inode)
 		for _, dir := range dirs {
-			s[dir] = struct{}{}
+			s[dir] = inode{}
 		}
 		return s
 	}
-	h.watch(set("/nonexistent"))
+	now := time.Now()
+	h.watch(set("/nonexistent"), now)
 	if n := logged.count(slog.LevelWarn); n != 0 {
 		t.Errorf("%d warnings for a folder that does not exist yet", n)
 	}
-	h.watch(set(tooLong+"1", tooLong+"2", t.TempDir()))
-	h.watch(set(tooLong+"1", tooLong+"3"))
+	h.watch(set(tooLong+"1", tooLong+"2", t.TempDir()), now)
+	h.watch(set(tooLong+"1", tooLong+"3"), now.Add(retryWatches))
 	if n := logged.count(slog.LevelWarn); n != 1 {
 		t.Errorf("%d warnings", n)
 	}

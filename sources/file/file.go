@@ -62,6 +62,8 @@ type file struct {
 	changed  time.Time    // when the discoverer saw a difference; owned by it
 	opened   time.Time    // when its turn began; owned by the discoverer
 	spent    time.Time    // since when it could be deleted; owned by the discoverer
+	watch    *watch       // of its folder; owned by the discoverer
+	slot     int          // decides in which polls it is looked at while it is quiet; constant
 	nameless bool         // the last scan that could tell found no name of it; owned by the discoverer
 
 	mu        sync.Mutex

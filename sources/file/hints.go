@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -24,20 +26,43 @@ const (
 type hints struct {
 	log     *slog.Logger
 	watcher *fsnotify.Watcher // nil: polling alone
-	dirs    map[string]bool   // asked for; false: refused
+	dirs    map[string]*watch // asked for
 	now     func() time.Time
 	warned  backoff
+	wanted  bool      // there should be a watcher
+	next    time.Time // without one: when to try again
+	checked time.Time // when the watches were last compared with what the watcher has
+	refused int       // watches of dirs that there are none for
 }
+
+// watch is one watched folder.
+type watch struct {
+	inode inode // of the folder; zero: not known
+	on    bool
+	sound bool      // of a filesystem whose writers all cause events
+	since time.Time // of the last attempt
+}
+
+const (
+	// retryWatches is how often what the system refused is asked for again, and what it
+	// gave is compared with what is left of it: an unmounted folder loses its watch.
+	retryWatches = 30 * time.Second
+	// quietTime is how long a watch must have lasted, and a file not have changed, before
+	// polls rely on events: the order of both is certain then.
+	quietTime = 10 * time.Second
+)
 
 // start opens the watcher, if the system has one left.
 func (h *hints) start() {
+	h.wanted = true
+	h.dirs = make(map[string]*watch)
 	watcher, err := fsnotify.NewBufferedWatcher(hintBurst) // so that a burst is there when it is looked for
 	if err != nil {
+		h.next = h.now().Add(retryWatches)
 		h.warn(err)
 		return
 	}
 	h.watcher = watcher
-	h.dirs = make(map[string]bool)
 }
 
 // channels returns nil channels when there is no watcher.
@@ -49,45 +74,109 @@ func (h *hints) channels() (<-chan fsnotify.Event, <-chan error) {
 }
 
 // watch makes dirs the watched folders. One that does not exist is left for later.
-func (h *hints) watch(dirs map[string]struct{}) {
+func (h *hints) watch(dirs map[string]inode, now time.Time) {
+	if h.watcher == nil && h.wanted && !now.Before(h.next) {
+		if h.start(); h.watcher != nil {
+			h.recovered()
+		}
+	}
 	if h.watcher == nil {
 		return
 	}
-	for dir := range dirs {
-		if _, asked := h.dirs[dir]; asked {
+	h.check(now)
+	refused := h.refused
+	for dir, in := range dirs {
+		w := h.dirs[dir]
+		if w != nil && w.inode == in && (w.on || now.Sub(w.since) < retryWatches) {
 			continue
 		}
-		err := h.watcher.Add(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		h.dirs[dir] = err == nil
-		if err != nil {
-			h.warn(err)
-		}
+		h.forget(dir)
+		h.add(dir, in, now)
 	}
 	for dir := range h.dirs {
 		if _, wanted := dirs[dir]; !wanted {
 			h.forget(dir)
 		}
 	}
+	if refused > 0 && h.refused == 0 {
+		h.recovered()
+	}
+}
+
+func (h *hints) add(dir string, in inode, now time.Time) {
+	err := h.watcher.Add(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	w := &watch{inode: in, on: err == nil, since: now}
+	w.sound = w.on && in != (inode{}) && isSound(dir)
+	h.dirs[dir] = w
+	if err != nil {
+		h.refused++
+		h.warn(err)
+	}
+}
+
+// check drops the watches that the system took away.
+func (h *hints) check(now time.Time) {
+	if now.Sub(h.checked) < retryWatches {
+		return
+	}
+	h.checked = now
+	left := make(map[string]struct{}, len(h.dirs))
+	for _, dir := range h.watcher.WatchList() {
+		left[dir] = struct{}{}
+	}
+	for dir, w := range h.dirs {
+		if _, there := left[dir]; w.on && !there {
+			delete(h.dirs, dir)
+		}
+	}
+}
+
+// vouch reports that a change of a file in the folder dir, found by w, causes an event.
+// It keeps the folder's watch in w.
+func (h *hints) vouch(w **watch, real string, now time.Time) bool {
+	if *w == nil || !(*w).on {
+		*w = h.dirs[filepath.Dir(real)]
+	}
+	return *w != nil && (*w).on && (*w).sound && now.Sub((*w).since) >= quietTime
+}
+
+// isSound reports that all writers to a folder's filesystem are this kernel's, through
+// this filesystem: none on another machine, in a server, or below an overlay.
+func isSound(dir string) bool {
+	var stat unix.Statfs_t
+	if unix.Statfs(dir, &stat) != nil {
+		return false
+	}
+	switch uint32(stat.Type) { //nolint:gosec // magic numbers have 32 bits
+	case unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC:
+		return true
+	default:
+		return false
+	}
 }
 
 // forget drops a folder that was renamed or removed, so that one that takes its
 // name is watched anew. It reports whether the name was a watched folder.
 func (h *hints) forget(name string) bool {
-	watched, asked := h.dirs[name]
-	if asked {
-		delete(h.dirs, name)
-		if watched {
-			_ = h.watcher.Remove(name) // fails when the watcher has noticed before
-		}
+	w := h.dirs[name]
+	if w == nil {
+		return false
 	}
-	return asked
+	delete(h.dirs, name)
+	if w.on {
+		_ = h.watcher.Remove(name) // fails when the watcher has noticed before
+	} else {
+		h.refused--
+	}
+	w.on = false
+	return true
 }
 
-// failed reports whether events were lost, so that a poll is due.
-func (h *hints) failed(err error) (rescan bool) {
+// failed reports whether events were lost, so that all files must be looked at.
+func (h *hints) failed(err error) (lost bool) {
 	h.warn(err)
 	return errors.Is(err, fsnotify.ErrEventOverflow)
 }
@@ -96,6 +185,11 @@ func (h *hints) warn(err error) {
 	if _, report := h.warned.failed(h.now()); report {
 		h.log.Warn("changes of files are seen by polling alone", "error", err)
 	}
+}
+
+func (h *hints) recovered() {
+	h.warned.succeeded()
+	h.log.Info("changes of files cause events again")
 }
 
 // pause lets events gather.

@@ -25,6 +25,8 @@ const (
 	// refreshTime is how often folders are listed in any case, for filesystems that
 	// don't keep the times of folders.
 	refreshTime = 10 * time.Second
+	// soundRefresh is the same for filesystems that are known to keep them.
+	soundRefresh = time.Minute
 )
 
 // folder is a directory on the way of a walk.
@@ -45,7 +47,9 @@ type stamp struct {
 type listing struct {
 	stamp   stamp
 	since   time.Time // when the stamp was first seen
-	settled bool      // read long enough after that
+	read    time.Time
+	sound   bool // the filesystem keeps the times of folders
+	settled bool // read long enough after that
 	files   []candidate
 	folders []string // names
 	links   []string // names
@@ -99,11 +103,15 @@ func (d *descent) walk(f folder) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	d.scan.dirs[f.real] = struct{}{}
 	if err != nil {
 		d.scan.failed[f.path] = err
 	}
-	if l == nil || len(d.chain) > maxFolderDepth {
+	if l == nil {
+		d.scan.mayHappenIn(f.real)
+		return
+	}
+	d.scan.dirs[f.real] = l.stamp.inode
+	if len(d.chain) > maxFolderDepth {
 		return
 	}
 	for _, above := range d.chain {
@@ -113,9 +121,7 @@ func (d *descent) walk(f folder) {
 	}
 	d.chain = append(d.chain, l.stamp.inode)
 	defer func() { d.chain = d.chain[:len(d.chain)-1] }()
-	for i := range l.files {
-		d.add(d.scan, &l.files[i])
-	}
+	d.scan.parts = append(d.scan.parts, part{listing: l})
 	for _, name := range l.folders {
 		d.walk(folder{filepath.Join(f.path, name), filepath.Join(f.real, name), f.root, f.depth + 1})
 	}
@@ -129,7 +135,7 @@ func (d *descent) walk(f folder) {
 func (d *descent) list(f folder) (*listing, error) {
 	key := listingKey{d.pattern, f.path, f.real}
 	old := d.kept.old[key]
-	if old != nil && old.settled && !d.kept.refresh {
+	if old != nil && old.settled && (!d.kept.refresh || old.sound && d.now.Sub(old.read) < soundRefresh) {
 		var stat unix.Stat_t
 		if err := unix.Stat(f.real, &stat); err == nil && stampOf(&stat) == old.stamp {
 			d.kept.folders[key] = old
@@ -141,7 +147,7 @@ func (d *descent) list(f folder) (*listing, error) {
 	if stat.Ino == 0 {
 		return nil, err
 	}
-	l := &listing{stamp: stampOf(&stat), since: d.now}
+	l := &listing{stamp: stampOf(&stat), since: d.now, read: d.now, sound: isSound(f.real)}
 	if old != nil && old.stamp == l.stamp {
 		l.since = old.since
 	}

@@ -27,7 +27,9 @@ type resting struct {
 	given     uint64    // the checkpoint with which saved became durable
 	reason    string    // for people, one of the values of FileStatus.State
 	rotated   bool
-	fromEnd   bool // once opened, it is read from its end on: that at the time of look
+	watch     *watch // of its folder
+	place     int    // among discoverer.asleep
+	fromEnd   bool   // once opened, it is read from its end on: that at the time of look
 }
 
 // status is that of a file at rest. One that was never read lags whole, unless it
@@ -138,6 +140,10 @@ func (d *discoverer) lay(r *resting) {
 	d.source.resting[in] = r
 	d.source.mu.Unlock()
 	d.beds[r.real] = r
+	if r.reason != FileWaits {
+		r.place = len(d.asleep)
+		d.asleep = append(d.asleep, r)
+	}
 	d.restLag += r.status().Lag
 }
 
@@ -146,15 +152,16 @@ func (d *discoverer) lift(r *resting) {
 	d.source.mu.Lock()
 	delete(d.source.resting, r.look.inode)
 	d.source.mu.Unlock()
+	if r.reason != FileWaits {
+		last := d.asleep[len(d.asleep)-1]
+		d.asleep[r.place], last.place = last, r.place
+		d.asleep[len(d.asleep)-1] = nil
+		d.asleep = d.asleep[:len(d.asleep)-1]
+	}
 	d.restLag -= r.status().Lag
 	if d.beds[r.real] == r {
 		delete(d.beds, r.real)
 	}
-}
-
-// stirred reports that a file at rest, which a scan found as c, wants to be opened.
-func (d *discoverer) stirred(r *resting, c *candidate, now time.Time) bool {
-	return r.path != c.path || r.real != c.real || d.isDue(r, now) || r.differs()
 }
 
 // isDue reports that the file must be opened to be deleted.

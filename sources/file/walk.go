@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,9 +63,30 @@ type candidate struct {
 // scan is what one walk over all patterns found.
 type scan struct {
 	found  map[inode]*candidate // one name for each inode
-	dirs   map[string]struct{}  // folders in which something may happen
+	dirs   map[string]inode     // folders in which something may happen; zero: which one is not known
 	failed map[string]error     // files and folders of which not all is known
 	leads  map[string]string    // links that lead out of the roots: where
+	parts  []part               // what found is made of, in the order of the walk
+	same   bool                 // nothing differs from the scan before, but what files hold
+}
+
+// part is a folder's listing, or a file that was found otherwise.
+type part struct {
+	listing *listing
+	single  candidate
+}
+
+// equals leaves out what a file holds.
+func (p *part) equals(q *part) bool {
+	a, b := &p.single, &q.single
+	return p.listing == q.listing && a.path == b.path && a.real == b.real && a.look.inode == b.look.inode
+}
+
+// equals reports that s, of which found is not made yet, would find what other did. Where
+// something failed that can't be known.
+func (s *scan) equals(other *scan) bool {
+	return len(s.failed)+len(other.failed) == 0 && maps.Equal(s.leads, other.leads) && maps.Equal(s.dirs, other.dirs) &&
+		slices.EqualFunc(s.parts, other.parts, func(a, b part) bool { return a.equals(&b) })
 }
 
 // outsideError is a link that may not be followed.
@@ -93,7 +115,8 @@ type walker struct {
 
 	resolved []string // the roots without links, since the last scan began; nil: not asked for
 
-	expected int // files that the last scan found
+	last     *scan
+	expected int // files that it found
 }
 
 func newWalker(include, exclude []string, follow bool, roots []string) (*walker, error) {
@@ -140,23 +163,48 @@ func (w *walker) excludes(path string) string {
 	return ""
 }
 
-// scan walks all patterns. Errors make it incomplete and end nothing.
+// scan walks all patterns. Errors make it incomplete and end nothing. It may return
+// the scan before, with same set.
 func (w *walker) scan(now time.Time) *scan {
 	kept := w.kept.next(now)
-	s := &scan{found: make(map[inode]*candidate, w.expected), dirs: make(map[string]struct{}), failed: make(map[string]error), leads: make(map[string]string)}
+	s := &scan{dirs: make(map[string]inode), failed: make(map[string]error), leads: make(map[string]string)}
 	w.resolved = nil
 	for i := range w.include {
 		p := &w.include[i]
 		if p.plain != "" {
 			w.consider(s, p.root, p.root, p.plain)
-			s.dirs[p.root] = struct{}{}
+			s.mayHappenIn(p.root)
 			continue
 		}
 		d := descent{walker: w, scan: s, pattern: p, now: now, kept: kept, names: make(map[string]int)}
 		d.walk(folder{path: p.root, real: p.root, root: p.root, depth: 1})
 	}
-	w.kept, w.expected = kept, len(s.found)
+	w.kept = kept
+	if w.last != nil && s.equals(w.last) {
+		w.last.same = true
+		return w.last
+	}
+	w.expected = max(w.expected, len(s.parts))
+	s.found = make(map[inode]*candidate, w.expected)
+	for i := range s.parts {
+		p := &s.parts[i]
+		if p.listing == nil {
+			w.add(s, &p.single)
+			continue
+		}
+		for j := range p.listing.files {
+			w.add(s, &p.listing.files[j])
+		}
+	}
+	w.expected, w.last = len(s.found), s
 	return s
+}
+
+// mayHappenIn adds a folder of which no more is known.
+func (s *scan) mayHappenIn(dir string) {
+	if _, known := s.dirs[dir]; !known {
+		s.dirs[dir] = inode{}
+	}
 }
 
 // consider adds the file at path, which lies below the folder root by the name
@@ -171,16 +219,16 @@ func (w *walker) consider(s *scan, root, realDir, path string) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		s.failed[path] = err
 	case c != nil:
-		w.add(s, c)
+		s.parts = append(s.parts, part{single: *c})
+		if c.real != c.path {
+			s.mayHappenIn(filepath.Dir(c.real))
+		}
 	}
 }
 
 func (w *walker) add(s *scan, c *candidate) {
 	if _, twice := s.found[c.look.inode]; !twice || w.known(c.look.inode) == c.path {
 		s.found[c.look.inode] = c
-	}
-	if c.real != c.path {
-		s.dirs[filepath.Dir(c.real)] = struct{}{}
 	}
 }
 
@@ -243,18 +291,30 @@ func (w *walker) matches(path string) bool {
 // resolve follows the link at path to its end, and names the root that contains
 // it. A link out of all roots is an outsideError.
 func (w *walker) resolve(path string) (target, root string, err error) {
+	if w.resolved == nil {
+		w.resolved = resolveAll(w.roots)
+	}
+	return resolveIn(w.resolved, path)
+}
+
+// resolveAll returns the folders that exist, without links.
+func resolveAll(folders []string) []string {
+	var resolved []string
+	for _, folder := range folders {
+		if r, err := filepath.EvalSymlinks(folder); err == nil {
+			resolved = append(resolved, r)
+		}
+	}
+	return resolved
+}
+
+// resolveIn is resolve with roots that contain no links.
+func resolveIn(roots []string, path string) (target, root string, err error) {
 	target, err = filepath.EvalSymlinks(path)
 	if err != nil {
 		return "", "", err
 	}
-	if w.resolved == nil {
-		for _, r := range w.roots {
-			if resolved, err := filepath.EvalSymlinks(r); err == nil {
-				w.resolved = append(w.resolved, resolved)
-			}
-		}
-	}
-	for _, r := range w.resolved {
+	for _, r := range roots {
 		if target == r || strings.HasPrefix(target, strings.TrimSuffix(r, "/")+"/") {
 			return target, r, nil
 		}

@@ -1,0 +1,66 @@
+package file
+
+import "time"
+
+// quietLooks is how many files, in which nothing happens and of which an event would
+// tell, a poll looks at nevertheless: each has its turn. What writes without an event,
+// as a program does that has mapped the file, is seen then.
+const quietLooks = 1024
+
+// lookAround looks at the files that are followed, and at those at rest.
+func (d *discoverer) lookAround(now time.Time) {
+	d.round++
+	rounds := (len(d.tracked)+len(d.asleep))/quietLooks + 1
+	for in := range d.tracked {
+		f := d.follows(in)
+		if f == nil || !d.full && !f.nameless && (f.slot+d.round)%rounds != 0 && d.isQuiet(f, now) {
+			continue
+		}
+		d.look(f, now)
+		if f.rotated {
+			d.finish(f, now)
+		}
+		if f.nameless {
+			d.release(f, now)
+		}
+	}
+	d.lookAtRest(rounds, now)
+	d.full = false
+}
+
+// isQuiet reports that nothing has happened in the file for long, that nothing else is to
+// be done about it, and that an event would tell of a change.
+func (d *discoverer) isQuiet(f *file, now time.Time) bool {
+	return now.Sub(f.changed) >= quietTime && f.seen.links == 1 && !f.rotated && f.isRead() && d.hints.vouch(&f.watch, f.real, now)
+}
+
+// isRead reports that nothing is left to read.
+func (f *file) isRead() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cursor == f.size && !f.truncated && f.last == nil
+}
+
+// lookAtRest looks at files at rest: all those that no event would tell of, and of the
+// others one in so many rounds.
+func (d *discoverer) lookAtRest(rounds int, now time.Time) {
+	count := (len(d.asleep) + rounds - 1) / rounds
+	from := d.quiet
+	if from >= len(d.asleep) {
+		from = 0
+	}
+	d.quiet = from + count
+	var stirred []*resting
+	for i, r := range d.asleep {
+		if !d.full && (i < from || i >= from+count) && r.look.links == 1 && d.hints.vouch(&r.watch, r.real, now) {
+			continue
+		}
+		if d.isDue(r, now) || r.differs() {
+			stirred = append(stirred, r)
+		}
+	}
+	for i, r := range stirred {
+		stirred[i] = d.waiter(r, &r.candidate)
+	}
+	d.enqueue(stirred)
+}
