@@ -32,6 +32,9 @@ func (d *discoverer) adopt(r *resting, now time.Time) bool {
 	if f == nil {
 		return true
 	}
+	if other := d.source.resting[f.identity.inode]; other != nil {
+		d.lift(other) // the name leads to another file than before
+	}
 	delete(d.failures, r.path)
 	f.rotated = r.rotated && f.emitted.content == f.content // another file may have its inode
 	if d.source.config.Once {

@@ -249,7 +249,7 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 func (d *discoverer) poll(now time.Time) {
 	d.now = now
 	s := d.source.walker.scan(now)
-	if !s.same {
+	if !s.same || !d.isSettled(s) {
 		d.match(s, now)
 	}
 	d.lookAround(now)
@@ -271,6 +271,17 @@ func (d *discoverer) poll(now time.Time) {
 			d.settleOnce()
 		}
 	}
+}
+
+// isSettled reports that each file which the scan found is known as such, and no other.
+func (d *discoverer) isSettled(s *scan) bool {
+	known := len(d.source.resting)
+	for _, f := range d.tracked {
+		if !f.nameless && !f.isClosed() {
+			known++
+		}
+	}
+	return known == len(s.found)
 }
 
 // explain says which links are not followed, once each and again after long.

@@ -133,6 +133,9 @@ func (d *discoverer) rest(f *file) {
 // lay keeps a file at rest.
 func (d *discoverer) lay(r *resting) {
 	in := r.look.inode
+	if old := d.source.resting[in]; old != nil {
+		d.lift(old)
+	}
 	if r.saved != nil && !slices.Contains(d.orphans[in], r.saved) {
 		d.orphans[in] = append(d.orphans[in], r.saved)
 	}
@@ -149,6 +152,9 @@ func (d *discoverer) lay(r *resting) {
 
 // lift forgets that the file rests; its saved position stays.
 func (d *discoverer) lift(r *resting) {
+	if d.source.resting[r.look.inode] != r {
+		return // it was before
+	}
 	d.source.mu.Lock()
 	delete(d.source.resting, r.look.inode)
 	d.source.mu.Unlock()
