@@ -100,13 +100,13 @@ func (d *discoverer) run(ctx context.Context) error {
 		defer d.endCompare()
 	}
 	for ctx.Err() == nil {
-		begin := d.source.config.Now()
+		begin, started := d.source.config.Now(), time.Now()
 		if once && d.scanned {
 			d.again(begin)
 		} else {
 			d.poll(begin)
 		}
-		d.wait(ctx, d.source.config.Now().Sub(begin))
+		d.wait(ctx, time.Since(started))
 	}
 	return errors.Join(d.unread...)
 }
