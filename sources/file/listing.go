@@ -121,7 +121,7 @@ func (d *descent) walk(f folder) {
 	}
 	d.chain = append(d.chain, l.stamp.inode)
 	defer func() { d.chain = d.chain[:len(d.chain)-1] }()
-	d.scan.parts = append(d.scan.parts, part{listing: l})
+	d.scan.parts = append(d.scan.parts, portion{listing: l})
 	for _, name := range l.folders {
 		d.walk(folder{filepath.Join(f.path, name), filepath.Join(f.real, name), f.root, f.depth + 1})
 	}

@@ -66,18 +66,18 @@ type scan struct {
 	dirs   map[string]inode     // folders in which something may happen; zero: which one is not known
 	failed map[string]error     // files and folders of which not all is known
 	leads  map[string]string    // links that lead out of the roots: where
-	parts  []part               // what found is made of, in the order of the walk
+	parts  []portion            // what found is made of, in the order of the walk
 	same   bool                 // nothing differs from the scan before, but what files hold
 }
 
-// part is a folder's listing, or a file that was found otherwise.
-type part struct {
+// portion is a folder's listing, or a file that was found otherwise.
+type portion struct {
 	listing *listing
 	single  candidate
 }
 
 // equals leaves out what a file holds.
-func (p *part) equals(q *part) bool {
+func (p *portion) equals(q *portion) bool {
 	a, b := &p.single, &q.single
 	return p.listing == q.listing && a.path == b.path && a.real == b.real && a.look.inode == b.look.inode
 }
@@ -86,7 +86,7 @@ func (p *part) equals(q *part) bool {
 // something failed that can't be known.
 func (s *scan) equals(other *scan) bool {
 	return len(s.failed)+len(other.failed) == 0 && maps.Equal(s.leads, other.leads) && maps.Equal(s.dirs, other.dirs) &&
-		slices.EqualFunc(s.parts, other.parts, func(a, b part) bool { return a.equals(&b) })
+		slices.EqualFunc(s.parts, other.parts, func(a, b portion) bool { return a.equals(&b) })
 }
 
 // outsideError is a link that may not be followed.
@@ -219,7 +219,7 @@ func (w *walker) consider(s *scan, root, realDir, path string) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		s.failed[path] = err
 	case c != nil:
-		s.parts = append(s.parts, part{single: *c})
+		s.parts = append(s.parts, portion{single: *c})
 		if c.real != c.path {
 			s.mayHappenIn(filepath.Dir(c.real))
 		}
