@@ -102,7 +102,7 @@ test-socket-kills: build
 	BARNABAS_REQUIRE_KAFKA=1 BARNABAS_SOCKET_KILLS=50 $(GO) test -count=1 -timeout 30m -v -run '^TestSocketsUnderKill$$' ./test/endtoend
 
 ## test-systemd: the packaged unit in a Debian that is booted in a container; needs root, debootstrap and systemd-container
-test-systemd: build
+test-systemd: build package
 	BARNABAS_TEST_SYSTEMD=1 $(GO) test -count=1 -timeout 15m -v -run '^TestBooted$$' ./test/systemd
 
 ## test-tailer-model: a million actions of the file source's model, on three filesystems; as root
@@ -125,10 +125,21 @@ $(GOLANGCI_LINT):
 	GOBIN=$(CURDIR)/bin/tools $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv bin/tools/golangci-lint $@
 
+NFPM_VERSION := v2.45.0
+NFPM         := bin/tools/nfpm-$(NFPM_VERSION)
+
 ## package: .deb and .rpm in dist/
-package:
-	@echo "make package: packages are not available yet; 'make build' gives all binaries in bin/" >&2
-	@exit 1
+package: build $(NFPM)
+	@rm -rf dist && mkdir -p dist/stripped && cp -r bin/barnabas bin/plugins dist/stripped/
+	strip --strip-debug dist/stripped/barnabas dist/stripped/plugins/barnabas-*
+	VERSION=$(VERSION) ARCH=$$($(GO) env GOARCH) $(NFPM) package --config packaging/nfpm.yaml --packager deb --target dist
+	VERSION=$(VERSION) ARCH=$$($(GO) env GOARCH) $(NFPM) package --config packaging/nfpm.yaml --packager rpm --target dist
+	@rm -r dist/stripped
+
+$(NFPM):
+	@mkdir -p bin/tools
+	GOBIN=$(CURDIR)/bin/tools $(GO) install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv bin/tools/nfpm $@
 
 ## clean: remove what was built
 clean:

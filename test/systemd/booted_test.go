@@ -67,29 +67,16 @@ pipeline "hostile" {
 // watchdogSec is short, to see the watchdog at work.
 const watchdogSec = 12 * time.Second
 
-// install puts in place what a package would, and what the checks need.
+// install puts in place the package, which is installed later, and what else the checks need.
 func install(t *testing.T, into string) {
 	t.Helper()
-	tree := func(path string) string { return filepath.Join(root(t), path) }
-	for from, to := range map[string]string{
-		tree("bin/barnabas"):                       "usr/bin/barnabas",
-		tree("packaging/barnabas.service"):         "usr/lib/systemd/system/barnabas.service",
-		tree("packaging/barnabas.socket"):          "usr/lib/systemd/system/barnabas.socket",
-		tree("packaging/sysusers.d/barnabas.conf"): "usr/lib/sysusers.d/barnabas.conf",
-		tree("packaging/agent.hcl"):                "etc/barnabas/agent.hcl",
-	} {
-		mode := os.FileMode(0o644)
-		if strings.HasPrefix(to, "usr/bin") {
-			mode = 0o755
-		}
-		copyFile(t, from, filepath.Join(into, to), mode)
+	packages, err := filepath.Glob(filepath.Join(root(t), "dist/*.deb"))
+	if err != nil || len(packages) != 1 {
+		t.Fatalf("packages %v in dist (%v): run make package first", packages, err)
 	}
-	plugins, err := filepath.Glob(tree("bin/plugins/*"))
-	if err != nil || len(plugins) == 0 {
-		t.Fatalf("no plugins in bin/plugins (%v): run make build first", err)
-	}
-	for _, plugin := range plugins {
-		copyFile(t, plugin, filepath.Join(into, "usr/lib/barnabas/plugins", filepath.Base(plugin)), 0o755)
+	copyFile(t, packages[0], filepath.Join(into, "root/barnabas.deb"), 0o644)
+	if err := os.MkdirAll(filepath.Join(into, "usr/lib/barnabas/plugins"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(into, "etc/hosts"), []byte("127.0.0.1 localhost\n::1 localhost\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -241,6 +228,7 @@ func TestBooted(t *testing.T) {
 		{"an outage longer than twice WatchdogSec changes nothing", outage},
 		{"an agent that has stopped is started again", stopped},
 		{"it ends in time with a plugin that hangs and a broker that is down", stops},
+		{"removed, it leaves its state and nothing that runs", removed},
 	} {
 		passed := t.Run(step.name, func(t *testing.T) {
 			m.t = t
@@ -256,8 +244,7 @@ func TestBooted(t *testing.T) {
 }
 
 func freshUnit(t *testing.T, m *machine, _ *kafka) {
-	m.sh("systemd-sysusers")
-	m.sh("systemctl", "daemon-reload")
+	t.Log(m.sh("dpkg", "--install", "/root/barnabas.deb"))
 	m.sh("systemctl", "enable", "--quiet", "--now", "barnabas.service")
 	if state := m.show("ActiveState"); state != "active" {
 		t.Fatalf("the unit is %s", state)
@@ -439,5 +426,19 @@ func stops(t *testing.T, m *machine, k *kafka) {
 	}
 	if left := m.processes(); len(left) > 0 {
 		t.Errorf("still runs: %q", left)
+	}
+}
+
+func removed(t *testing.T, m *machine, _ *kafka) {
+	m.configure("")
+	m.sh("systemctl", "start", "barnabas.service")
+	m.sh("dpkg", "--remove", "barnabas")
+	if left := m.processes(); len(left) > 0 {
+		t.Errorf("still runs: %q", left)
+	}
+	m.sh("test", "-s", "/var/lib/barnabas/positions")
+	m.sh("test", "-s", "/etc/barnabas/agent.hcl")
+	if units, err := m.try("systemctl", "cat", "barnabas.socket"); err == nil {
+		t.Errorf("a unit is left: %s", units)
 	}
 }
