@@ -249,6 +249,7 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 func (d *discoverer) poll(now time.Time) {
 	d.now = now
 	s := d.source.walker.scan(now)
+	d.hints.watch(s.dirs, now) // before the looks, so that what changes after them is told
 	if !s.same || !d.isSettled(s) {
 		d.match(s, now)
 	}
@@ -262,7 +263,6 @@ func (d *discoverer) poll(now time.Time) {
 	d.reposeIdle(now)
 	d.admit(now)
 	clear(d.left)
-	d.hints.watch(s.dirs, now)
 	d.measure(now)
 	if !d.scanned {
 		d.scanned = true
