@@ -23,7 +23,7 @@ PLUGIN_MAINS := $(wildcard plugins/interceptors/*/main.go plugins/serializers/*/
 plugin_binary = bin/plugins/barnabas-$(patsubst %s,%,$(word 2,$(subst /, ,$(1))))-$(word 3,$(subst /, ,$(1)))
 PLUGINS      := $(foreach main,$(PLUGIN_MAINS),$(call plugin_binary,$(main)))
 
-.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts test-tailer-model test-systemd test-power-loss test-crash-loop test-seeded-bugs test-socket-kills bench lint package clean help
+.PHONY: build run test check unit end-to-end test-plugin-kills test-plugin-restarts test-tailer-model test-systemd test-power-loss test-crash-loop test-seeded-bugs test-socket-kills test-spool bench lint package clean help
 
 ## build: bin/barnabas and every built-in plugin as bin/plugins/barnabas-<kind>-<name>
 build: bin/barnabas $(PLUGINS)
@@ -108,6 +108,11 @@ test-systemd: build package
 ## test-tailer-model: a million actions of the file source's model, on three filesystems; as root
 test-tailer-model:
 	BARNABAS_REQUIRE_MOUNTS=1 $(GO) test -count=1 -timeout 60m -v -run '^TestModel$$' ./sources/file -rapid.checks=6000 -rapid.steps=60
+
+## test-spool: 200 kills of a process that appends to a spool, and 3000 lives of one beside its model
+test-spool:
+	BARNABAS_TEST_CRASHES=200 $(GO) test -count=1 -timeout 30m -v -run 'Kills' ./core/spool
+	$(GO) test ./core/spool -count=1 -timeout 30m -v -run 'TestModel' -rapid.checks=3000
 
 ## bench: the benchmarks of docs/benchmarks.md; BENCH="-only NAME" chooses
 bench: build

@@ -35,6 +35,7 @@ type model struct {
 	ended     chan error
 	cancel    context.CancelFunc
 	delivered map[string]int
+	resolved  map[*sourcetest.Lane]int // of its records
 	number    int
 }
 
@@ -62,7 +63,7 @@ func (m *model) start() {
 	m.lanes = []*sourcetest.Lane{sourcetest.NewLane(m.outer), sourcetest.NewLane(m.outer)}
 	ctx, cancel := context.WithCancel(context.Background())
 	m.cancel = cancel
-	m.delivered = map[string]int{}
+	m.delivered, m.resolved = map[string]int{}, map[*sourcetest.Lane]int{}
 	source, ended, lanes := m.source, m.ended, []record.Lane{m.lanes[0], m.lanes[1]}
 	go func() { ended <- source.Run(ctx, lanes) }()
 }
@@ -147,9 +148,11 @@ func (m *model) append(random *rand.Rand) {
 // deliver resolves some records of a lane.
 func (m *model) deliver(lane *sourcetest.Lane, n int) {
 	records := lane.Records()
-	from := len(records) - lane.Undelivered()
-	lane.Deliver(n)
-	for _, r := range records[from:min(len(records), from+n)] {
+	from := m.resolved[lane]
+	to := min(len(records), from+n)
+	lane.Deliver(to - from)
+	m.resolved[lane] = to
+	for _, r := range records[from:to] {
 		m.delivered[r.Stream.Origin().Peer]++
 	}
 }

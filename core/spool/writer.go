@@ -128,7 +128,7 @@ func (s *Spool) accept(g group) {
 // fail tells why nothing is accepted, the first time the log as well.
 func (s *Spool) fail(err error) {
 	problem := fmt.Sprintf("the spool can't be written: %v", err)
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	if isFull(err) {
 		problem += ": senders wait until there is room"
 	}
 	s.mu.Lock()
@@ -139,6 +139,9 @@ func (s *Spool) fail(err error) {
 	s.failing = problem
 	s.change()
 }
+
+// isFull says that a write may work in the same place once others free space.
+func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // writeGroup writes behind what is durable, and syncs.
 func (s *Spool) writeGroup(g group) error {
@@ -151,7 +154,10 @@ func (s *Spool) writeGroup(g group) error {
 	crashpoint.At("spool.write")
 	// An earlier attempt may have left a part of it: it is written over.
 	if _, err := s.active.WriteAt(g.frames, at); err != nil {
-		return err
+		if isFull(err) {
+			return err
+		}
+		return errors.Join(err, s.abandon())
 	}
 	crashpoint.At("spool.written")
 	if s.config.NoSync {
