@@ -92,7 +92,7 @@ func (d *discoverer) makeRoom(now time.Time) {
 			if f.yield(false) { // it can't be opened again: only reading on gives its descriptor back
 				d.inboxes[f.lane].notice(f)
 			}
-		case !f.spent.IsZero() && now.Sub(f.spent) >= graceTime: // about to be deleted
+		case d.source.config.DeleteAfterDelivery && !f.spent.IsZero() && now.Sub(f.spent) >= graceTime: // about to be deleted
 		case way != stays:
 			done = append(done, f)
 		default:

@@ -117,3 +117,26 @@ func TestRotatedFileGetsATurn(t *testing.T) {
 		})
 	}
 }
+
+// TestTurnsGoOnForEver: files that were opened and closed before make way as well.
+func TestTurnsGoOnForEver(t *testing.T) {
+	l := newLife(t, func(c *Config) { c.MaxOpenFiles = 1 })
+	var want []string
+	for n := range 20 {
+		for _, name := range []string{"a", "b", "c"} {
+			line := fmt.Sprint(name, n)
+			l.write(name+".log", line+"\n")
+			want = append(want, line)
+		}
+		for range 5 {
+			l.pass(10 * time.Second)
+			l.deliver()
+		}
+		got := l.lane.Values()
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Fatalf("round %d: read %q", n, got)
+		}
+	}
+}
