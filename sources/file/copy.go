@@ -188,7 +188,8 @@ func repeats(fd int, tail []byte, position int64) (bool, error) {
 // stream is the content where records of it may be on their way, else nil.
 func (c *copied) follow(d *discoverer, gone *state, stream *content) *file {
 	named := candidate{path: gone.path, real: gone.real, root: c.root, relative: c.name, look: c.look}
-	if own := d.source.walker.inspectCreated(c.path); own != nil {
+	own := d.source.walker.inspectCreated(c.path)
+	if own != nil {
 		named.path, named.real = own.path, own.real
 	}
 	if gone.compression != notCompressed {
@@ -196,7 +197,7 @@ func (c *copied) follow(d *discoverer, gone *state, stream *content) *file {
 	}
 	f := newFile(c.handle, c.id, named, d.source.config.Host, &d.source.rules, c.verdict.position)
 	f.key = d.source.key(c.id)
-	f.rotated = true
+	f.rotated = own == nil // one with a name that matches may still be written to: its last line waits for its end
 	f.head = c.found.first
 	if c.verdict.resumed {
 		f.tail = c.found.tail
