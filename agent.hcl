@@ -47,7 +47,12 @@ pipeline "logs" {
 
     # exclude       = ["**/*.tmp"]
     # start_at      = "beginning"  # or "end", for files that are there at the very first start
-    # max_line      = "512KiB"     # a longer line becomes several records
+    # max_line      = "512KiB"     # a longer line becomes several records, or goes by
+    # on_long_line  = "split"      # split, truncate, quarantine
+    # format        = "lines"      # or "cri", "docker": what container runtimes write
+    # encoding      = "utf-8"      # bytes pass unchanged; others are decoded: "utf-16", "windows-1252", …
+    # compression   = "auto"       # gzip and zstd by content; or "none"
+    # multiline { start_pattern = "^\\d{4}-" }   # lines that begin a record, or continue_pattern
     # poll_interval = "250ms"
   }
 

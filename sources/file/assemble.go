@@ -296,18 +296,20 @@ func (a *assembler) complete(t *track) {
 // join adds a message to its stream's record, or begins the next one with it.
 func (a *assembler) join(t *track, m piece) {
 	g := &t.group
-	if g.open {
-		limit := a.rules.multiline.MaxLines
-		if g.messages < limit && g.length+1+m.length <= a.rules.maxLine && !a.rules.multiline.begins(a.textOf(&m)) {
-			g.last, g.to, g.after = m.last, m.to, m.after
-			g.length += 1 + m.length
-			g.messages++
-			g.latest = max(g.latest, m.latest)
-			return
-		}
+	if g.open && (g.length+1+m.length > a.rules.maxLine || a.rules.multiline.begins(a.textOf(&m))) {
 		a.closeGroup(t)
 	}
-	*g = m
+	if g.open {
+		g.last, g.to, g.after = m.last, m.to, m.after
+		g.length += 1 + m.length
+		g.messages++
+		g.latest = max(g.latest, m.latest)
+	} else {
+		*g = m
+	}
+	if g.messages == a.rules.multiline.MaxLines {
+		a.closeGroup(t)
+	}
 }
 
 func (a *assembler) closeGroup(t *track) {

@@ -78,6 +78,7 @@ type file struct {
 	layout    int       // of its charset; owned by the tailer while reading
 	packed    *packed   // nil: its bytes are the records'; replaced as content is
 	sniffed   bool      // it is known whether it is compressed; written as cursor is
+	padded    bool      // what was not looked at is padding; written as cursor is
 	held      bool      // lines before scanned wait for others of their record; written as cursor is
 	idleAt    int64     // its size when it had not grown for so long that what is held is complete; else 0
 	scanned   int64     // no "\n" stands between cursor and here; written as cursor is
@@ -175,7 +176,7 @@ func (f *file) observe(now time.Time) (ready bool, err error) {
 	if f.held && f.idleAt == 0 && now.Sub(f.changed) >= f.rules.multiline.Timeout {
 		f.idleAt = f.size
 	}
-	unread := f.size > max(f.cursor, f.scanned) || !f.allReadLocked() && (f.final || f.held && f.idleAt > 0)
+	unread := f.unseenLocked(now) || !f.allReadLocked() && (f.final || f.held && f.idleAt > 0)
 	return (touched || unread) && f.cursor < f.limit && !now.Before(f.retry), nil
 }
 

@@ -104,6 +104,14 @@ func (r *rules) form() byte {
 	return byte(r.format)
 }
 
+// unit is how many bytes a code unit has.
+func (r *rules) unit() int {
+	if r.charset == nil {
+		return 1
+	}
+	return r.charset.Layout(0).Unit
+}
+
 // windowSlack is the room that prefixes of messages and the lines of another
 // stream between them have beside two messages of the most bytes.
 const windowSlack = 256 << 10

@@ -74,8 +74,9 @@ func (f *file) frame(b *record.Batch, v *view, r *framer, now time.Time) (found 
 	if r.charset != nil {
 		found.damaged = r.charset.damaged
 	}
-	found.outcome = r.judge(f.took(v, r, w.data), b)
-	return found, nil
+	used, err := f.took(v, r, w.data)
+	found.outcome = r.judge(used, b)
+	return found, err
 }
 
 // judge says how a fill ended that used so many bytes.
@@ -110,8 +111,12 @@ func (f *file) readRaw(b *record.Batch, r *framer, v *view, target []byte) (w wi
 	if n < 0 || n < len(target) && f.shrank(end) {
 		return w, replaced, nil
 	}
-	w = window{data: target[:n], last: end >= v.limit || v.final && n < len(target), idle: v.idleAt == end}
-	w.full = n == len(target) && !w.last
+	data, padded, err := f.withoutPadding(target[:n], end)
+	if err != nil {
+		return w, drained, err
+	}
+	w = window{data: data, padded: padded, last: end >= v.limit || v.final && (n < len(target) || padded), idle: v.idleAt == end}
+	w.full = n == len(target) && !w.last && !padded
 	return w, more, nil
 }
 
@@ -165,7 +170,7 @@ func (r *framer) assemble(b *record.Batch, v *view, w window, now time.Time) {
 }
 
 // took moves the cursor over what the framer used of data.
-func (f *file) took(v *view, r *framer, data []byte) (used int) {
+func (f *file) took(v *view, r *framer, data []byte) (used int, err error) {
 	a := &r.assembler
 	out := &a.out
 	used, s := a.position()
@@ -188,8 +193,9 @@ func (f *file) took(v *view, r *framer, data []byte) (used int) {
 		f.tookPackedLocked(data, used, open)
 	} else {
 		f.moveLocked(v, data, used, open)
+		err = f.padLocked(v, a.window.padded)
 	}
-	return used
+	return used, err
 }
 
 // pass moves the cursor over bytes that belong to no record.

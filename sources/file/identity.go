@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -63,7 +64,8 @@ func (h *head) add(b []byte) {
 	h.digest.Write(b) //nolint:errcheck // never fails
 }
 
-// extend reads what a file of size bytes has more of it.
+// extend reads what a file of size bytes has more of it. NULs at the end may be room
+// that is reserved and still to be written: they are none of it before others follow.
 func (h *head) extend(fd int, size int64) error {
 	more := int(min(headSize, size)) - h.length
 	if more <= 0 {
@@ -73,7 +75,7 @@ func (h *head) extend(fd int, size int64) error {
 	if err := readFull(fd, buffer[:more], int64(h.length)); err != nil {
 		return err
 	}
-	h.add(buffer[:more])
+	h.add(bytes.TrimRight(buffer[:more], "\x00"))
 	return nil
 }
 

@@ -19,6 +19,8 @@ type window struct {
 	last bool // nothing follows: what has no end is complete
 	idle bool // nothing has followed for so long that no line will join the last ones
 	full bool // more follows, as far as is known
+
+	padded bool // NULs that nobody has written follow
 }
 
 // lexer cuts a window into fragments.

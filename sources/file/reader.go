@@ -78,20 +78,25 @@ func (f *file) fill(b *record.Batch, v *view, r *rules, now time.Time) (outcome,
 	if n < 0 || n < room && f.shrank(v.cursor+int64(n)) {
 		return replaced, nil
 	}
-	data := target[:n]
 	end := v.cursor+int64(n) >= v.limit
+	data, padded, err := f.withoutPadding(target[:n], v.cursor+int64(n))
+	if err != nil {
+		return drained, err
+	}
 	lines := splitter{batch: b, stream: v.content, maxLine: r.maxLine, timestamp: now.UnixMilli(), base: len(block), position: v.cursor}
 	lines.split(data)
-	if (end || v.final && n < room) && b.Rows() < record.MaxRows && lines.used < n {
+	if (end || v.final && (n < room || padded)) && b.Rows() < record.MaxRows && lines.used < len(data) {
 		lines.last(data)
 	}
 	if lines.used > 0 {
 		b.Value.Blocks[0] = block[:len(block)+lines.used]
 		f.average = max(1, (3*f.average+lines.used/lines.count)/4)
 	}
-	f.advance(v, data, &lines)
+	if err := f.advance(v, data, &lines, padded); err != nil {
+		return drained, err
+	}
 	switch {
-	case end && lines.used == n:
+	case padded && b.Rows() < record.MaxRows, end && lines.used == n:
 		return drained, nil
 	case n == room && lines.used == 0 && room <= r.maxLine:
 		return noRoom, nil
@@ -195,7 +200,7 @@ func (f *file) shrank(end int64) bool {
 }
 
 // advance moves the cursor over what lines used of data.
-func (f *file) advance(v *view, data []byte, lines *splitter) {
+func (f *file) advance(v *view, data []byte, lines *splitter, padded bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if lines.count > 0 {
@@ -203,6 +208,7 @@ func (f *file) advance(v *view, data []byte, lines *splitter) {
 	}
 	f.situation = situation{}
 	f.moveLocked(v, data, lines.used, lines.open)
+	return f.padLocked(v, padded)
 }
 
 // moveLocked moves the cursor over so many bytes of data. With open, nothing in the

@@ -199,7 +199,7 @@ func (f *file) restart(before *file) (missed int64, err error) {
 	f.content = f.newContent(0)
 	f.cursor, f.scanned, f.tail, f.head = 0, 0, nil, head{}
 	f.situation, f.held, f.idleAt, f.layout = situation{}, false, 0, unknownLayout
-	f.packed, f.sniffed = nil, false // the tailer closes its decoder
+	f.packed, f.sniffed, f.padded = nil, false, false // the tailer closes its decoder
 	f.size, f.seen = l.size, l
 	f.gone, f.unproven, f.truncated = gone{}, false, false
 	f.limit = f.onceLimit(l.size)
