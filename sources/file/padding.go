@@ -40,7 +40,10 @@ func (f *file) withoutPadding(data []byte, end int64) (written []byte, padded bo
 	}
 	n := len(bytes.TrimRight(data, "\x00"))
 	n = min(len(data), (n+f.rules.unit()-1)/f.rules.unit()*f.rules.unit()) // a code unit may end in them
-	return data[:n], n < len(data), nil
+	if len(data)-n < f.rules.unit() {
+		return data, false, nil // not even one that is whole
+	}
+	return data[:n], true, nil
 }
 
 // padLocked remembers that all behind the cursor, but for an open line, is padding. At
