@@ -295,7 +295,6 @@ func (m *model) restarted() {
 		}
 		if r := fl.latest; r != nil && r.stream == fl.content {
 			fl.cursor = r.next
-			fl.stale = fl.stale && r.body != th.body
 		}
 	}
 }
@@ -421,8 +420,10 @@ func (m *model) vouched(th *thing, st *state) mark {
 			return mark{b, position, int(st.size)}
 		}
 	}
-	m.Fatalf("position %d of %s was saved, up to which nothing was delivered", st.position, st.path)
-	return mark{}
+	if st.position > 0 {
+		m.Fatalf("position %d of %s was saved, up to which nothing was delivered", st.position, st.path)
+	}
+	return mark{body: newBody(), size: int(st.size)} // it was replaced as its first bytes were looked at: it begins anew
 }
 
 // settle takes note of what can't be read any more.
