@@ -280,6 +280,7 @@ func (d *discoverer) holds(handle *os.File, c *candidate, now time.Time) bool {
 		delete(d.held, c.real)
 		return true
 	}
+	equal = equal || original.isCut()
 	h := d.held[c.real]
 	if h == nil && !equal {
 		return false
@@ -299,6 +300,13 @@ func (d *discoverer) holds(handle *os.File, c *candidate, now time.Time) bool {
 		delete(d.held, c.real)
 	}
 	return waits
+}
+
+// isCut reports that what was read of the file is gone, and it did not begin anew yet.
+func (f *file) isCut() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.truncated
 }
 
 // originalOf returns the followed file whose copy a file at path may be by its name.

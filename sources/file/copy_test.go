@@ -376,3 +376,83 @@ func TestOrdinaryCopyIsReadAfterAWhile(t *testing.T) {
 	shift.add(2 * copyQuiet)
 	r.lane.Wait(201)
 }
+
+// TestCopyWithAWriter: one that is closed a moment after the cut is a copy, one that
+// stays open is in doubt another program's file, and read whole.
+func TestCopyWithAWriter(t *testing.T) {
+	for _, stays := range []bool{false, true} {
+		r := newRig(t, "a*")
+		content, want := linesOf("line", 0, 100)
+		r.write("a.log", content)
+		r.start()
+		r.expect(want...)
+		r.commit()
+		w, err := os.Create(r.path("a.log.1"))
+		r.must(err)
+		_, err = w.WriteString(content)
+		r.must(err)
+		r.must(os.Truncate(r.path("a.log"), 0))
+		sourcetest.Eventually(t, func() bool { return stateOf(r, "a.log") == StateCut }, "the cut to be noticed")
+		if !stays {
+			r.must(w.Close())
+			r.polled2("a.log")
+			r.crash()
+			continue
+		}
+		r.lane.Wait(200)
+		if got := r.lane.Values()[100:]; !slices.Equal(got, want) {
+			t.Errorf("then read %d records", len(got))
+		}
+		r.must(w.Close())
+	}
+}
+
+func stateOf(r *rig, name string) string {
+	for _, f := range r.source.Explain(r.path(name)).Files {
+		return f.State
+	}
+	return ""
+}
+
+// TestRemovedFileIsReadFromItsCopy: what was not delivered of it when the agent ended.
+func TestRemovedFileIsReadFromItsCopy(t *testing.T) {
+	r := newRig(t, "a.log")
+	content, want := linesOf("line", 0, 100)
+	r.write("a.log", content)
+	r.start()
+	r.expect(want...)
+	r.lane.Deliver(30)
+	r.positions.Commit(r.source)
+	r.crash()
+	r.copyTo("a.log", "a.log.1")
+	r.must(os.Remove(r.path("a.log")))
+	r.start()
+	r.expect(want[30:]...)
+	if lost := r.lost(lostVanished); lost != 0 {
+		t.Errorf("%d bytes are counted as lost", lost)
+	}
+}
+
+// TestCopyThatEndsBeforeTheCut: lines between copy and cut are lost, and counted as far
+// as they were known.
+func TestCopyThatEndsBeforeTheCut(t *testing.T) {
+	r := newRig(t, "a.log")
+	content, want := linesOf("line", 0, 100)
+	r.write("a.log", content)
+	r.start()
+	r.expect(want...)
+	r.lane.Limit(0)
+	unread, more := linesOf("unread", 0, 100)
+	r.write("a.log", unread)
+	r.copyTo("a.log", "a.log.1")
+	const between = "between copy and cut\n"
+	r.write("a.log", between)
+	r.sizes(len(content) + len(unread) + len(between))
+	r.must(os.Truncate(r.path("a.log"), 0))
+	sourcetest.Eventually(t, func() bool { return r.lost(lostTruncated) > 0 }, "a count of what was lost")
+	r.lane.Limit(1 << 20)
+	r.expect(slices.Concat(want, more)...)
+	if lost := r.lost(lostTruncated); lost != len(between) {
+		t.Errorf("%d bytes are counted as lost, %d were", lost, len(between))
+	}
+}

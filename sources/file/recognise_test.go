@@ -69,7 +69,11 @@ func TestCompressedInDoubtIsRead(t *testing.T) {
 		"one byte in the middle is another's": func(c string) string { return c[:len(c)-10] + "X" + c[len(c)-9:] },
 		"it is longer":                        func(c string) string { return c + "more\n" },
 		"it is shorter":                       func(c string) string { return c[:strings.LastIndexByte(c[:len(c)-1], '\n')+1] },
-		"another head":                        func(c string) string { return "L" + c[1:] },
+		"it is longer and ends in the same way": func(c string) string {
+			more, _ := linesOf("more", 0, 6*repeatWindow/50)
+			return c + more + c[len(c)-2*guardSize:]
+		},
+		"another head": func(c string) string { return "L" + c[1:] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, content, want := compressed(t, "a.log*")
