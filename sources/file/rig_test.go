@@ -100,9 +100,16 @@ func (r *rig) rename(from, to string) {
 func (r *rig) expect(values ...string) {
 	r.Helper()
 	r.lane.Wait(len(values))
-	if got := r.lane.Values(); !slices.Equal(got, values) {
-		r.Fatalf("read %q, expected %q", got, values)
+	got := r.lane.Values()
+	if slices.Equal(got, values) {
+		return
 	}
+	same := 0
+	for same < min(len(got), len(values)) && got[same] == values[same] {
+		same++
+	}
+	r.Fatalf("of %d records, %d expected, the first %d are right, then came %q, expected %q", len(got), len(values), same,
+		got[same:min(same+5, len(got))], values[same:min(same+5, len(values))])
 }
 
 // tracked waits until exactly these files are followed, by their path's last part.
