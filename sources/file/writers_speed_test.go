@@ -30,6 +30,12 @@ func TestAgainstWritersAtFullSpeed(t *testing.T) {
 		{name: "copied", rotate: (*program).copyTruncate},
 	}
 	const runs = 3
+	var saving sync.Mutex
+	save := func() {
+		saving.Lock()
+		defer saving.Unlock()
+		r.positions.Commit(r.source)
+	}
 	for run := range runs {
 		book.restart()
 		r.startOn(&courier{book: book}, &courier{book: book})
@@ -43,13 +49,13 @@ func TestAgainstWritersAtFullSpeed(t *testing.T) {
 				case <-stop:
 					return
 				case <-tick.C:
-					r.positions.Commit(r.source)
+					save()
 				}
 			}
 		})
 		var writers sync.WaitGroup
 		for _, p := range programs {
-			writers.Go(func() { p.run(r) })
+			writers.Go(func() { p.run(r, save) })
 		}
 		writers.Wait()
 		if run == runs-1 {
@@ -57,7 +63,7 @@ func TestAgainstWritersAtFullSpeed(t *testing.T) {
 		}
 		close(stop)
 		background.Wait()
-		r.positions.Commit(r.source) // what was never committed can't be found under another name
+		save() // what was never committed can't be found under another name
 		r.crash()
 	}
 	book.check(t, programs)
@@ -87,7 +93,8 @@ func (p *program) line(n int) string {
 }
 
 // run writes the lines of one run, and has the file rotated again and again.
-func (p *program) run(r *rig) {
+// What was never committed of a content can't be found in its copy after a crash.
+func (p *program) run(r *rig, save func()) {
 	if p.file == nil {
 		p.open(r)
 		p.excused = make(map[int]bool)
@@ -113,6 +120,7 @@ func (p *program) run(r *rig) {
 			return
 		case <-tick.C:
 			if p.isFollowed(r) { // else its file may be gone before anybody knows of it
+				save()
 				p.rotate(p, r)
 			}
 		}
