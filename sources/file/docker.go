@@ -24,7 +24,10 @@ func parseDocker(line, buffer []byte) (m message, ok bool) {
 			s.expect(',')
 			s.space()
 		}
-		name, _ := s.text()
+		name, odd := s.text()
+		if odd {
+			name = unescape(nil, name)
+		}
 		s.space()
 		s.expect(':')
 		s.space()
