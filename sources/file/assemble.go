@@ -74,6 +74,7 @@ func (a *assembler) begin(w window, at situation) {
 // run makes records of what is complete, until the batch is full.
 func (a *assembler) run() {
 	for !a.stopped {
+		a.window.skipping = a.rules.format == Lines && a.tracks[0].lexing == truncated
 		f, after, ok := a.lexer.next(&a.window, a.lexed, a.inside)
 		if !ok {
 			break

@@ -52,6 +52,8 @@ func (l *charsetLexer) next(w *window, at int, _ inside) (fragment, inside, bool
 	case len(text) > l.maxLine:
 		text, read = l.decode(line, l.maxLine, false)
 		f.end, f.complete = at+read, false
+	case !f.complete && w.skipping && read > 0:
+		f.end = at + read
 	case !f.complete:
 		return fragment{}, inside{}, false // a line of this length is waited for
 	case read < len(line): // it was the room that was short, not the line that was long

@@ -20,6 +20,8 @@ type window struct {
 	idle bool // nothing has followed for so long that no line will join the last ones
 	full bool // more follows, as far as is known
 
+	skipping bool // what has no end yet will be left out, however long it is
+
 	padded bool // NULs that nobody has written follow
 }
 
@@ -45,5 +47,5 @@ func (l *lineLexer) next(w *window, at int, _ inside) (fragment, inside, bool) {
 		return f, inside{}, true
 	}
 	f.complete = w.last
-	return f, inside{}, len(rest) > 0 && (w.last || len(rest) > l.maxLine)
+	return f, inside{}, len(rest) > 0 && (w.last || w.skipping || len(rest) > l.maxLine)
 }
