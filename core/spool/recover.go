@@ -98,7 +98,7 @@ func (s *Spool) readLast(file *os.File, g *segment) (use bool, err error) {
 	if g.end, err = scan.wholeEnd(limit); err != nil {
 		return false, err
 	}
-	if g.end == g.first {
+	if g.end == g.first && limit > g.first {
 		return false, s.discard(file, g.name(), errors.New("it holds no whole record"))
 	}
 	// What a killed process left in the page cache is believed from here on. What

@@ -282,6 +282,7 @@ func (s *Spool) change() {
 // checkpoint was committed.
 func (s *Spool) Close() error {
 	s.metrics.close()
+	s.shrink()
 	s.free()
 	var err error
 	if s.active != nil {

@@ -194,6 +194,9 @@ func (s *Spool) roll(begin, size int64) error {
 
 // begin makes the segment that a place is the first of.
 func (s *Spool) begin(begin int64) error {
+	if err := s.replaceEmpty(begin); err != nil {
+		return err
+	}
 	h := header{id: s.id, marker: s.marker, first: begin, maxEntry: s.config.MaxEntry}
 	file, err := createSegment(s.dir, &h)
 	if err != nil {
@@ -203,6 +206,25 @@ func (s *Spool) begin(begin int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.segments = append(s.segments, segment{header: h, end: begin})
+	return nil
+}
+
+// replaceEmpty removes the newest segment where it is another process's and holds
+// nothing: its name is the next one's.
+func (s *Spool) replaceEmpty(begin int64) error {
+	s.mu.Lock()
+	last := len(s.segments) - 1
+	empty := last >= 0 && s.segments[last].first == begin
+	if empty {
+		s.segments = s.segments[:last]
+	}
+	s.mu.Unlock()
+	if !empty {
+		return nil
+	}
+	if err := remove(s.dir, segmentName(begin)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	return nil
 }
 
