@@ -24,6 +24,8 @@ const (
 	maxCopyNames = 256
 	// maxCopyOpens bounds the files that are opened in search of one copy.
 	maxCopyOpens = 32
+	// copyAttempts bounds the looks at a folder whose files are renamed meanwhile.
+	copyAttempts = 3
 	// copyWindow is how much before the position is searched for the guard: where it
 	// stands twice, lines repeat.
 	copyWindow = 1 << 20
@@ -58,12 +60,26 @@ func (d *discoverer) findCopy(gone *state) *copied {
 	if gone.size == 0 {
 		return nil
 	}
-	var best *copied
+	for range copyAttempts - 1 {
+		if best, renamed := d.bestCopy(gone); best != nil || !renamed {
+			return best
+		}
+	}
+	best, _ := d.bestCopy(gone)
+	return best
+}
+
+// bestCopy looks once. It may have missed a file that was renamed meanwhile.
+func (d *discoverer) bestCopy(gone *state) (best *copied, renamed bool) {
 	for n, c := range d.copyCandidates(gone) {
 		if n == maxCopyOpens {
 			break
 		}
 		found, err := d.inspectCopy(gone, c)
+		if errors.Is(err, fs.ErrNotExist) {
+			renamed = true
+			continue
+		}
 		if err != nil {
 			d.source.log.Debug("file could not be compared with one that was cut", "path", c.real, "error", err)
 		}
@@ -77,7 +93,7 @@ func (d *discoverer) findCopy(gone *state) *copied {
 			found.handle.Close()
 		}
 	}
-	return best
+	return best, renamed
 }
 
 // copyCandidates returns the files in the folder of a content that may be its copy
@@ -125,9 +141,6 @@ func btoi(b bool) int {
 // inspectCopy opens a candidate and returns it if it is a copy.
 func (d *discoverer) inspectCopy(gone *state, c candidate) (*copied, error) {
 	handle, err := openBeneath(c.root, c.relative)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

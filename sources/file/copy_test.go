@@ -41,14 +41,16 @@ func (r *rig) blocked() {
 	r.startOn(r.lane)
 }
 
-// sizes waits until files of these sizes are followed, in any order.
+// sizes waits until files of these sizes are followed, and none is about to begin anew.
 func (r *rig) sizes(want ...int) {
 	r.Helper()
 	slices.Sort(want)
 	list := func() []int {
 		var got []int
-		for _, s := range r.source.Status() {
-			got = append(got, int(s.Size))
+		for _, f := range r.source.Files() {
+			if f.State != FileWaits && f.State != StateCut {
+				got = append(got, int(f.Size))
+			}
 		}
 		slices.Sort(got)
 		return got
