@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -29,7 +30,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each comparison")
 	flag.StringVar(&o.broker, "broker", "kfake", "kfake | kafka")
 	flag.StringVar(&o.bin, "bin", "bin", "folder with barnabas and plugins/")
-	flag.StringVar(&o.only, "only", "", "names of comparisons, with commas; empty: all")
+	flag.StringVar(&o.only, "only", "", "names of comparisons, or latency, with commas; empty: all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -55,9 +56,15 @@ type bench struct {
 }
 
 func run(ctx context.Context, o options, out, progress io.Writer) error {
-	chosen, err := choose(comparisons(), o.only)
-	if err != nil {
-		return err
+	names := strings.Split(o.only, ",")
+	withLatency := o.only == "" || slices.Contains(names, latencyName)
+	names = slices.DeleteFunc(names, func(name string) bool { return name == latencyName })
+	var chosen []comparison
+	var err error
+	if len(names) > 0 {
+		if chosen, err = choose(comparisons(), strings.Join(names, ",")); err != nil {
+			return err
+		}
 	}
 	folder, err := os.MkdirTemp("", "barnabas-bench-")
 	if err != nil {
@@ -83,6 +90,9 @@ func run(ctx context.Context, o options, out, progress io.Writer) error {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 		result.print(out)
+	}
+	if withLatency {
+		return b.latency(ctx, out)
 	}
 	return nil
 }
