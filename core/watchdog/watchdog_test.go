@@ -164,20 +164,15 @@ func TestALoopInASystemCallHasNotStopped(t *testing.T) {
 
 func TestALoopAtWorkHasNotStopped(t *testing.T) {
 	r := newRig()
-	end := make(chan struct{})
+	end := make(chan struct{}, 1)
 	r.loop(t, nil, func(*Pulse) {
-		for {
-			select {
-			case <-end:
-				return
-			default:
-			}
+		for len(end) == 0 { // it is busy, and waits for nobody
 		}
 	})
 	if err := r.stopped(); err != nil {
 		t.Error(err)
 	}
-	close(end)
+	end <- struct{}{}
 }
 
 func TestALoopThatIsExcusedOrHasEndedIsNotMissed(t *testing.T) {

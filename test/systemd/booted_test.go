@@ -64,8 +64,8 @@ pipeline "hostile" {
 }
 `
 
-// watchdogSec is short, to see the watchdog at work.
-const watchdogSec = 12 * time.Second
+// watchdogTime is short, to see the watchdog at work.
+const watchdogTime = 12 * time.Second
 
 // install puts in place the package, which is installed later, and what else the checks need.
 func install(t *testing.T, into string) {
@@ -279,7 +279,7 @@ func (m *machine) configure(more string) {
 func delivers(t *testing.T, m *machine, k *kafka) {
 	m.write("etc/barnabas/secrets/token", "'s3cret'", 0o600)
 	m.dropIn("credentials", "[Service]\nLoadCredential=token:/etc/barnabas/secrets/token\n")
-	m.dropIn("watchdog", fmt.Sprintf("[Service]\nWatchdogSec=%d\n", int(watchdogSec.Seconds())))
+	m.dropIn("watchdog", fmt.Sprintf("[Service]\nWatchdogSec=%d\n", int(watchdogTime.Seconds())))
 	m.configure("")
 	k.up()
 	m.sh("systemctl", "enable", "--quiet", "--now", "barnabas.socket")
@@ -372,7 +372,7 @@ func outage(t *testing.T, m *machine, k *kafka) {
 	before := m.show("MainPID")
 	k.down()
 	m.numbered("a.log", 2100, 2200)
-	end := time.Now().Add(2*watchdogSec + 6*time.Second)
+	end := time.Now().Add(2*watchdogTime + 6*time.Second)
 	await(t, "the outage's end", time.Until(end)+time.Minute, func() bool { return time.Now().After(end) })
 	if now := m.show("MainPID"); now != before {
 		t.Fatalf("the agent was started anew: %s, %s", before, now)
@@ -391,7 +391,7 @@ func stopped(t *testing.T, m *machine, k *kafka) {
 	before := m.show("MainPID")
 	m.numbered("a.log", 2200, 2300)
 	// Lines 0 to 2199 are stored, so only the new ones lead to the point.
-	await(t, "the watchdog", 3*watchdogSec+30*time.Second, func() bool { return strings.Contains(m.journal(), "Watchdog timeout") })
+	await(t, "the watchdog", 3*watchdogTime+30*time.Second, func() bool { return strings.Contains(m.journal(), "Watchdog timeout") })
 	await(t, "the new process", 60*time.Second, func() bool {
 		return m.show("ActiveState") == "active" && m.show("MainPID") != before && m.show("NRestarts") != "0"
 	})
