@@ -80,7 +80,7 @@ func (d *discoverer) begin(handle *os.File, c candidate, fromEnd bool, now time.
 	saved := d.savedOf(id)
 	found, err := gather(handle, id, c.look, saved)
 	if err == nil && saved == nil && fromEnd {
-		found.lastLine, err = lastLineEnd(handle, min(first.size, c.look.size))
+		found.lastLine, err = d.source.rules.lastLineEnd(handle, min(first.size, c.look.size))
 	}
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
+	"github.com/barnabas-agent/barnabas/core/charset"
 	"github.com/barnabas-agent/barnabas/core/record"
 	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
@@ -112,6 +113,36 @@ func TestStartAtEnd(t *testing.T) {
 	slices.Sort(got)
 	if want := []string{"appeared while stopped", "new file, whole", "old line", "unfinished line"}; !slices.Equal(got, want) {
 		t.Errorf("after a restart: %q", got)
+	}
+}
+
+// A byte 0x0a is no newline where it is part of another code unit.
+func TestStartAtEndInWideEncodings(t *testing.T) {
+	for _, name := range []string{"utf-16", "utf-16le", "utf-16be", "utf-32"} {
+		t.Run(name, func(t *testing.T) {
+			c, err := charset.Lookup(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			encoded := func(text string) string {
+				raw, err := c.Layout(c.Layouts() - 1).Encode(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return raw
+			}
+			r := newRig(t, "*.log")
+			r.config.StartAt, r.config.Charset = End, c
+			mark := ""
+			if c.Layouts() > 1 { // by the mark the second byte order
+				mark = encoded("\uFEFF")
+			}
+			r.write("a.log", mark+encoded("old\nunfinished \u0a0a\u010a"))
+			r.start()
+			r.tracked("a.log")
+			r.write("a.log", encoded(" line\nlast\n"))
+			r.expect("unfinished \u0a0a\u010a line", "last")
+		})
 	}
 }
 

@@ -1,7 +1,6 @@
 package file
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/core/charset"
 )
 
 // getVersion is FS_IOC_GETVERSION of linux/fs.h where ioctl numbers have the
@@ -144,19 +145,35 @@ func readFull(fd int, b []byte, offset int64) error {
 	return nil
 }
 
-// lastLineEnd returns the position behind the last "\n" before size.
-func lastLineEnd(f *os.File, size int64) (int64, error) {
-	buffer := make([]byte, 64<<10)
-	for end := size; end > 0; {
+// lastLineEnd returns the position behind the last newline before size.
+func (r *rules) lastLineEnd(f *os.File, size int64) (int64, error) {
+	layout, err := r.layoutOf(f)
+	if err != nil {
+		return 0, fmt.Errorf("find the last line: %w", err)
+	}
+	buffer := make([]byte, 64<<10) // whole code units, as all before end is
+	for end := size - size%int64(layout.Unit); end > 0; {
 		start := max(0, end-int64(len(buffer)))
 		chunk := buffer[:end-start]
 		if _, err := f.ReadAt(chunk, start); err != nil {
 			return 0, fmt.Errorf("find the last line: %w", err)
 		}
-		if i := bytes.LastIndexByte(chunk, '\n'); i >= 0 {
-			return start + int64(i) + 1, nil
+		if i := layout.LastIndex(chunk); i >= 0 {
+			return start + int64(i+len(layout.Newline)), nil
 		}
 		end = start
 	}
 	return 0, nil
+}
+
+// layoutOf returns how a file's newlines are written, by its first bytes where
+// those decide.
+func (r *rules) layoutOf(f *os.File) (*charset.Layout, error) {
+	if r.charset == nil {
+		return &charset.Layout{Unit: 1, Newline: []byte{'\n'}}, nil
+	}
+	head := make([]byte, r.charset.HeadSize())
+	n, err := pread(int(f.Fd()), head, 0)
+	layout, _ := r.charset.Begin(head[:n])
+	return r.charset.Layout(layout), err
 }
