@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -172,7 +173,8 @@ func TestS02HalfOpenPeer(t *testing.T) {
 
 // S10: who comes beyond max_connections is told so, and counted.
 func TestS10MoreConnectionsThanAllowed(t *testing.T) {
-	r := start(t, func(c *Config, _ *spool.Config) { c.MaxConnections = 3 })
+	r := start(t, func(c *Config, _ *spool.Config) { c.MaxConnections = 3 },
+		patient(func(p *patience) { p.place = time.Millisecond }))
 	var kept []net.Conn
 	for range 3 {
 		kept = append(kept, r.dial())
@@ -189,6 +191,28 @@ func TestS10MoreConnectionsThanAllowed(t *testing.T) {
 	r.connections(2)
 	r.send(r.dial(), "room again\n")
 	r.expect("room again")
+}
+
+// S10: a burst beyond max_connections waits in the kernel for a place, and none of it is lost.
+func TestS10ABurstBeyondTheLimitWaits(t *testing.T) {
+	r := start(t, func(c *Config, _ *spool.Config) { c.MaxConnections = 3 }, patient(func(p *patience) { p.place = time.Minute }))
+	var want []string
+	for n := range 60 {
+		c := r.dial()
+		record := fmt.Sprintf("%03d", n)
+		r.send(c, record+"\n")
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, record)
+	}
+	r.lane.Wait(len(want))
+	got := r.lane.Values()
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("%d records arrived: %q", len(got), got)
+	}
+	r.dropped(dropTooMany, 0)
 }
 
 // S10: without descriptors accepting is tried again with pauses, and what waited in
@@ -233,7 +257,7 @@ func TestS10DescriptorsForTheRest(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: otherDescriptors + 5, Max: limit.Max}); err != nil {
 		t.Fatal(err)
 	}
-	r := start(t)
+	r := start(t, patient(func(p *patience) { p.place = time.Millisecond }))
 	for range 5 {
 		r.dial()
 	}

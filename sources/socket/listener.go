@@ -28,6 +28,7 @@ func (s *Source) accept(soft, hard context.Context, listener net.Listener) error
 	defer context.AfterFunc(soft, func() { _ = l.SetDeadline(time.Now()) })()
 	var failing backoff
 	for {
+		s.awaitPlace(soft)
 		socket, err := l.Accept()
 		switch {
 		case err == nil:
@@ -41,6 +42,32 @@ func (s *Source) accept(soft, hard context.Context, listener net.Listener) error
 			// Mostly EMFILE: the connection waits in the kernel's queue.
 			s.notices.say(slog.LevelError, "accepting connections failed: it is tried again", "error", err)
 			pause(soft, &failing)
+		}
+	}
+}
+
+// awaitPlace leaves connections beyond the limit in the kernel's queue for a while:
+// after a restart all senders come at once, and short connections soon make room.
+func (s *Source) awaitPlace(ctx context.Context) {
+	var patience <-chan time.Time
+	for {
+		s.mu.Lock()
+		full, changed := len(s.connections) >= s.most, s.ended
+		s.mu.Unlock()
+		if !full {
+			return
+		}
+		if patience == nil {
+			timer := time.NewTimer(s.patience.place)
+			defer timer.Stop()
+			patience = timer.C
+		}
+		select {
+		case <-changed:
+		case <-patience:
+			return
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -108,5 +135,7 @@ func (s *Source) forget(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.connections, c)
+	close(s.ended)
+	s.ended = make(chan struct{})
 	s.meter.connections.Dec()
 }

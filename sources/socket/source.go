@@ -92,6 +92,7 @@ type Source struct {
 
 	mu          sync.Mutex
 	connections map[*connection]struct{}
+	ended       chan struct{} // closed and replaced when a connection ends
 }
 
 // Open checks the configuration, reads the certificates, and binds the socket,
@@ -100,7 +101,7 @@ func Open(ctx context.Context, config Config) (*Source, error) {
 	s := &Source{
 		config: config, log: config.Logger, notices: newNotices(config.Logger.With("listen", config.Listen.String())),
 		meter: newMeter(config.Metrics, config.Pipeline, config.Name), allow: config.Allow,
-		patience: documented(), turns: newTurns(config.MaxFrame), connections: make(map[*connection]struct{}),
+		patience: documented(), turns: newTurns(config.MaxFrame), connections: make(map[*connection]struct{}), ended: make(chan struct{}),
 	}
 	s.log = s.log.With("listen", config.Listen.String())
 	if config.patience != nil {

@@ -330,7 +330,7 @@ func restarted(t *testing.T, m *machine, k *kafka) {
 		restart <- err
 	}()
 	sent := 100
-	pace := time.NewTicker(10 * time.Millisecond) // a burst beyond max_connections is refused, restart or not
+	pace := time.NewTicker(10 * time.Millisecond) // connections beyond max_connections wait only so long
 	defer pace.Stop()
 	for running := true; running; {
 		m.frames(sent, sent+2)
