@@ -540,8 +540,12 @@ func (f *growing) begin() {
 
 // grow writes and rotates until ctx ends: mostly a few lines, now and then many.
 func (f *growing) grow(ctx context.Context) {
-	for ctx.Err() == nil && f.failed == nil {
+	for ctx.Err() == nil {
 		f.mu.Lock()
+		if f.failed != nil {
+			f.mu.Unlock()
+			return
+		}
 		lines := 1 + f.random.IntN(20)
 		if f.random.IntN(40) == 0 {
 			lines = 1000 + f.random.IntN(3000)
