@@ -345,7 +345,7 @@ func (f *file) stateLocked() (*state, error) {
 		form:        f.rules.form(),
 	}
 	if p := f.packed; p != nil {
-		s.compression, s.plain, s.member, s.corrupt, s.layout = p.kind, settled, lastBefore(p.members, settled), p.corrupt, f.layout
+		s.compression, s.plain, s.member, s.corrupt, s.layout = p.kind, settled, lastBefore(p.members, settled), p.corrupt && f.allSettledLocked(), f.layout
 		s.seen = f.cursor
 		if s.seenHash, err = evidenceOf(f.fd, s.seen); err != nil {
 			return nil, err

@@ -67,8 +67,12 @@ func (p *packed) close() {
 }
 
 // evict lets go of the decoder though it is in the middle of a member, and of what
-// it gave and no record has: all that is decompressed again.
+// it gave and no record has: all that is decompressed again. Without a decoder nothing
+// would: then what it gave stays.
 func (p *packed) evict() {
+	if p.decoder == nil {
+		return
+	}
 	p.close()
 	p.rest, p.looked = nil, 0
 }
@@ -109,6 +113,7 @@ func (f *file) unpack(v *view, target []byte) (in intake, err error) {
 	}
 	if p.corrupt {
 		in.lost, in.outcome = f.writeOff(v.cursor), drained
+		p.ended = true
 		return in, nil
 	}
 	if p.decoder == nil {

@@ -63,7 +63,7 @@ type state struct {
 	compression compression
 	plain       int64  // the position in what is decompressed
 	member      rung   // where decompressing can begin, at or before it
-	corrupt     bool   // nothing behind it can be decompressed
+	corrupt     bool   // all that can be decompressed lies before it
 	layout      int    // of its charset
 	seen        int64  // so much was read of the file as it is, and
 	seenHash    uint64 // this is evidenceOf it

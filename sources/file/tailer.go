@@ -291,7 +291,11 @@ func (t *tailer) size() int {
 
 // read gives the file one turn. It reports whether the batch must be closed.
 func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
-	if t.closeReleased(f) || f.yields() {
+	if t.closeReleased(f) {
+		return false
+	}
+	if f.yields() {
+		t.unpackers.evict(f)
 		return false
 	}
 	skipped, err := f.skipHole()
@@ -377,6 +381,7 @@ func (t *tailer) finish(f *file) {
 
 // failed leaves the file alone for a while; the discoverer notices it again.
 func (t *tailer) failed(f *file, err error) {
+	t.unpackers.evict(f)
 	next, report := f.reads.failed(t.source.config.Now())
 	f.mu.Lock()
 	f.retry = next

@@ -16,7 +16,8 @@ type unpacker struct {
 }
 
 // admit says whether the file may be decompressed now. It takes the place of one
-// that waits to be written on; while others have more to give, it waits for them.
+// that waits to be written on; while others have more to give, it waits for them: they
+// are in turn, or have none.
 func (u *unpackers) admit(f *file) bool {
 	u.tidy()
 	i := slices.IndexFunc(u.open, func(o unpacker) bool { return o.file == f })
@@ -61,6 +62,17 @@ func (u *unpackers) drop(f *file) {
 	u.open = slices.DeleteFunc(u.open, func(o unpacker) bool {
 		if o.file == f {
 			o.packed.close()
+		}
+		return o.file == f
+	})
+}
+
+// evict lets others have the file's decoder: it is not in turn any more. What comes
+// then is decompressed again.
+func (u *unpackers) evict(f *file) {
+	u.open = slices.DeleteFunc(u.open, func(o unpacker) bool {
+		if o.file == f {
+			o.packed.evict()
 		}
 		return o.file == f
 	})
