@@ -3,6 +3,7 @@ package spool
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/barnabas-agent/barnabas/core/record"
 )
@@ -29,7 +30,7 @@ func decodePosition(b []byte) (position, error) {
 	switch {
 	case len(b) > 0 && b[0] > positionVersion:
 		return position{}, &newerError{uint32(b[0])}
-	case len(b) != positionSize || b[0] != positionVersion || int64(binary.LittleEndian.Uint64(b[9:])) < 0:
+	case len(b) != positionSize || b[0] != positionVersion || binary.LittleEndian.Uint64(b[9:]) > math.MaxInt64/2:
 		return position{}, fmt.Errorf("%d bytes are no position", len(b))
 	}
 	return position{id: spoolID(b[1:9]), place: int64(binary.LittleEndian.Uint64(b[9:]))}, nil

@@ -18,12 +18,12 @@ func (s *Spool) recover() error {
 		s.id = s.segments[len(s.segments)-1].id
 		s.end = s.segments[len(s.segments)-1].end
 	}
-	s.durable = s.end
 	place, err := s.findStart()
 	if err != nil {
 		return err
 	}
-	s.start, s.given = place, place
+	s.goOnAt(place)
+	s.start, s.given, s.durable = place, place, s.end
 	for _, g := range s.segments {
 		if g.end > place && g.maxEntry > s.config.MaxEntry {
 			return fmt.Errorf("%s may hold records of up to %d bytes, and the source takes %d now: set it back until the spool is delivered",
@@ -149,6 +149,16 @@ func (s *Spool) damage(g *segment, d stretch, cause error) {
 		"dir", s.dir.Name(), "segment", g.name(), "from_byte", g.at(d.from), "to_byte", g.at(d.to), "kept_as", target, "error", cause)
 }
 
+// goOnAt moves the log's end to a position behind it, where a loss of power or
+// damage has taken what was delivered: a place that is used twice would be passed by
+// the position of the first time.
+func (s *Spool) goOnAt(place int64) {
+	if place > s.end {
+		s.end = place
+		s.segments[len(s.segments)-1].end = place
+	}
+}
+
 // findStart returns where reading begins: at the durable position, or, where
 // that is not this log's, at what is there.
 func (s *Spool) findStart() (int64, error) {
@@ -171,8 +181,11 @@ func (s *Spool) findStart() (int64, error) {
 			if p.place > 0 {
 				s.log.Warn("spool: it was emptied since it was used last: what was not delivered is lost", "dir", s.dir.Name(), "position", p.place)
 			}
-		case p.id != s.id || p.place > s.end:
+		case p.id != s.id:
 			s.log.Warn("spool: the position is not of what is there: all of it is delivered", "dir", s.dir.Name(), "position", p.place, "end", s.end)
+		case p.place > s.end:
+			s.log.Warn("spool: the end of the log is missing: it was delivered, and the log goes on behind it", "dir", s.dir.Name(), "position", p.place, "end", s.end)
+			return p.place, nil
 		case p.place < first:
 			s.log.Error("spool: segments behind the position are missing", "dir", s.dir.Name(), "position", p.place, "first", first, "bytes", first-p.place)
 			s.metrics.damaged.Add(float64(first - p.place))

@@ -307,19 +307,22 @@ func TestPositionsThatDoNotFit(t *testing.T) {
 		}
 	})
 	t.Run("behind the end", func(t *testing.T) {
-		c := configOf(filepath.Join(t.TempDir(), "copy"))
-		if err := os.CopyFS(c.Dir, os.DirFS(first.Dir)); err != nil {
+		c := configOf(filepath.Join(t.TempDir(), "longer"))
+		fill(t, c, "a", "b", "c")
+		short := c
+		short.Dir = filepath.Join(t.TempDir(), "short")
+		if err := os.CopyFS(short.Dir, os.DirFS(c.Dir)); err != nil {
 			t.Fatal(err)
 		}
 		fill(t, c, "d", "e")
-		longer := deliverAll(t, c)
-		if err := os.Remove(segments(t, c.Dir)[len(segments(t, c.Dir))-1]); err != nil {
-			t.Fatal(err)
-		}
-		c.Saved = longer.Saved()
-		fill(t, c, "f")
-		if got := valuesOf(drain(t, c)); len(got) == 0 || got[len(got)-1] != "f" {
+		short.Saved = deliverAll(t, c).Saved()
+		// As many bytes as are missing: the position must not pass them.
+		fill(t, short, "f", "g")
+		if got := valuesOf(drain(t, short)); strings.Join(got, "") != "fg" {
 			t.Errorf("read %q", got)
+		}
+		if damaged := damagedBytes(t, c); damaged != 0 {
+			t.Errorf("%d bytes count as damaged, and all that is missing was delivered", damaged)
 		}
 	})
 	t.Run("nonsense", func(t *testing.T) {
