@@ -127,7 +127,7 @@ func (r *receiver) readUDP(soft, hard context.Context, c *net.UDPConn) error {
 		messages[i].Buffers = [][]byte{make([]byte, r.limit+1)} // a byte more shows what is too long
 	}
 	flags := 0
-	for {
+	for hard.Err() == nil {
 		n, err := packets.ReadBatch(messages, flags)
 		now := time.Now()
 		for i := range max(0, n) {
@@ -160,6 +160,7 @@ func (r *receiver) readUDP(soft, hard context.Context, c *net.UDPConn) error {
 			}
 		}
 	}
+	return nil
 }
 
 // readUnix reads datagrams with the credentials of their senders.
@@ -173,7 +174,7 @@ func (r *receiver) readUnix(soft, hard context.Context) error {
 		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
 	}
 	last := false
-	for {
+	for hard.Err() == nil {
 		var failed error
 		if last {
 			failed = r.raw.Control(func(fd uintptr) { receive(fd) })
@@ -197,6 +198,7 @@ func (r *receiver) readUnix(soft, hard context.Context) error {
 			}
 		}
 	}
+	return nil
 }
 
 // senderOf names the sender of a datagram by what the kernel says of it.

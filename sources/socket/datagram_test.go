@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -202,4 +203,27 @@ func BenchmarkUDP(b *testing.B) {
 	dropped := float64(s.Dropped())
 	b.ReportMetric((float64(b.N)-dropped)/took.Seconds(), "taken/s")
 	b.ReportMetric(100*dropped/float64(b.N), "%dropped")
+}
+
+// A stop takes a bounded time, however much is sent meanwhile.
+func TestAFloodDoesNotKeepTheSourceFromStopping(t *testing.T) {
+	r := start(t, udp, listening(UDP, "127.0.0.1:0"), patient(func(p *patience) { p.stop = 100 * time.Millisecond }))
+	flood, end := context.WithTimeout(t.Context(), 10*time.Second)
+	var senders sync.WaitGroup
+	defer senders.Wait()
+	defer end()
+	for range 4 {
+		c := r.dial()
+		senders.Go(func() {
+			for flood.Err() == nil {
+				_, _ = c.Write([]byte("x")) // refused once the socket is closed
+			}
+		})
+	}
+	r.lane.Wait(1000)
+	before := time.Now()
+	r.running.Stop()
+	if took := time.Since(before); took > 3*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
 }

@@ -21,10 +21,10 @@ type acceptor interface {
 
 // accept admits connections until soft ends, and returns when all of them have ended.
 func (s *Source) accept(soft, hard context.Context, listener net.Listener) error {
-	defer listener.Close()
 	l := listener.(acceptor)
 	var connections sync.WaitGroup
 	defer connections.Wait()
+	defer listener.Close() // before the wait: whom nobody will serve is refused
 	defer context.AfterFunc(soft, func() { _ = l.SetDeadline(time.Now()) })()
 	var failing backoff
 	for {

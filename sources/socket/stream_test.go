@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -436,4 +437,36 @@ func (r *rig) acceptedOf(c net.Conn) int64 {
 		}
 	}
 	return 0
+}
+
+// From the stop on nobody is let in who would be cut off at once: a sender is told
+// by the refusal, not by a reset of what it has sent.
+func TestNobodyIsLetInWhileConnectionsEnd(t *testing.T) {
+	for _, l := range []Listen{{TCP, "127.0.0.1:0"}, {Unix, filepath.Join(t.TempDir(), "s")}} {
+		r := start(t, listening(l.Network, l.Address), patient(func(p *patience) { p.stop = 20 * time.Second }))
+		c := r.dial()
+		r.send(c, "whole\nbegun")
+		r.lane.Wait(1)
+		stopped := make(chan struct{})
+		go func() {
+			defer close(stopped)
+			r.running.Stop()
+		}()
+		to := r.address()
+		sourcetest.Eventually(t, func() bool {
+			late, err := net.Dial(to.Network(), to.String())
+			if err == nil {
+				late.Close()
+			}
+			return err != nil
+		}, "a refused connection on %s", l)
+		select {
+		case <-stopped:
+			t.Error("it has ended, so this shows nothing")
+		default:
+		}
+		r.send(c, " and ended\n")
+		<-stopped
+		r.droppedNothing() // the frame that had begun was awaited
+	}
 }

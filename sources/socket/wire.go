@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,6 +92,18 @@ func (w *wire) Read(p []byte) (int, error) {
 	default:
 		return w.n, nil
 	}
+}
+
+// answerTime is how long the peer may take to make room for an answer of TLS's: a
+// connection that waits for it holds a buffer on loan.
+const answerTime = time.Second
+
+// Write writes to the socket: crypto/tls calls it, and bounds the handshake itself.
+func (w *wire) Write(p []byte) (int, error) {
+	if !w.waits {
+		_ = w.SetWriteDeadline(time.Now().Add(answerTime)) // fails on a closed socket, which the write says
+	}
+	return w.Conn.Write(p)
 }
 
 // next reads what there is, at most a buffer full, without waiting: errNothing says
