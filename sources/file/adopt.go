@@ -2,6 +2,7 @@ package file
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -30,6 +31,9 @@ func (d *discoverer) adopt(r *resting, now time.Time) bool {
 	}
 	d.lift(r)
 	if f == nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			d.searchUnread(r, now) // no scan follows
+		}
 		return true
 	}
 	if other := d.source.resting[f.identity.inode]; other != nil {
@@ -53,6 +57,10 @@ func (d *discoverer) open(r *resting, now time.Time) (*file, error) {
 	handle, err := openBeneath(r.root, r.relative)
 	if err != nil {
 		return nil, err
+	}
+	if l, err := lookAt(int(handle.Fd())); d.source.config.Once && (err != nil || l.inode != r.look.inode) {
+		handle.Close()
+		return nil, fmt.Errorf("%s is not the file of the start any more: %w", r.path, errors.Join(err, fs.ErrNotExist))
 	}
 	if d.holds(handle, &r.candidate, now) || d.recognises(handle, &r.candidate, now) {
 		handle.Close()

@@ -271,6 +271,15 @@ type hold struct {
 	since time.Time // when look was last another
 }
 
+// forgetHeld drops what is known of names that no file which waits has any more.
+func (d *discoverer) forgetHeld() {
+	for real := range d.held {
+		if r := d.beds[real]; r == nil || r.reason != FileWaits {
+			delete(d.held, real)
+		}
+	}
+}
+
 // holds reports that a file which was never followed is not to be read yet, because
 // so far it equals one that is followed and has its name and more: if that one is
 // cut now, it was a copy. A copy by hand ends the wait by being quiet.
@@ -285,7 +294,7 @@ func (d *discoverer) holds(handle *os.File, c *candidate, now time.Time) bool {
 	}
 	original := d.originalOf(c.real)
 	if original == nil {
-		return false
+		return d.wakesOriginal(l, c, now)
 	}
 	equal := original.mayBecome(fd, l.size)
 	d.look(original, now) // if it was cut meanwhile, the copy is found here
@@ -315,6 +324,34 @@ func (d *discoverer) holds(handle *os.File, c *candidate, now time.Time) bool {
 	return waits
 }
 
+// wakesOriginal opens the file at rest whose copy a file at path may be by its name, so that
+// both can be compared. It reports that this one is not to be read before that.
+func (d *discoverer) wakesOriginal(l look, c *candidate, now time.Time) bool {
+	var original *resting
+	for _, name := range originalsOf(c.real) {
+		if r := d.beds[name]; r != nil && r.saved != nil {
+			original = r
+			break
+		}
+	}
+	h := d.held[c.real]
+	if h != nil && h.look.inode != l.inode {
+		h = nil
+	}
+	if original == nil || h != nil && now.Sub(h.first) >= copyQuiet {
+		delete(d.held, c.real)
+		return false
+	}
+	if h == nil {
+		d.held[c.real] = &hold{look: l, first: now, since: now}
+		if original.reason != FileWaits {
+			d.enqueue([]*resting{d.waiter(original, &original.candidate)})
+		}
+	}
+	d.moving = true
+	return true
+}
+
 // isCut reports that what was read of the file is gone, and it did not begin anew yet.
 func (f *file) isCut() bool {
 	f.mu.Lock()
@@ -324,19 +361,31 @@ func (f *file) isCut() bool {
 
 // originalOf returns the followed file whose copy a file at path may be by its name.
 func (d *discoverer) originalOf(path string) *file {
+	for _, name := range originalsOf(path) {
+		if f := d.names[name]; f != nil && !f.isClosed() {
+			return f
+		}
+	}
+	return nil
+}
+
+// originalsOf returns the paths of which a file at path may be a copy by its name, the
+// shortest first.
+func originalsOf(path string) []string {
 	dir, base := filepath.Split(path)
 	extension := filepath.Ext(base)
+	var all []string
 	for i := 1; i < len(base); i++ {
 		if base[i] != '.' && base[i] != '-' && base[i] != '_' {
 			continue
 		}
 		for _, name := range []string{base[:i], base[:i] + extension} {
-			if f := d.names[dir+name]; f != nil && relatedTo(name, base) && !f.isClosed() {
-				return f
+			if relatedTo(name, base) {
+				all = append(all, dir+name)
 			}
 		}
 	}
-	return nil
+	return all
 }
 
 // mayBecome reports that an open file of size bytes has the same beginning as this

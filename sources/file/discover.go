@@ -263,6 +263,7 @@ func (d *discoverer) poll(now time.Time) {
 	d.reposeIdle(now)
 	d.admit(now)
 	clear(d.left)
+	d.forgetHeld()
 	d.measure(now)
 	if !d.scanned {
 		d.scanned = true
@@ -429,14 +430,14 @@ func (d *discoverer) forget(f *file) {
 		d.rest(f)
 		return
 	}
-	defer d.source.untrack(f) // last, so that whoever misses it finds why
+	last := f.last
 	if f.seen.links == 0 {
-		d.depart(f.last)
-		d.source.settle(f.identity, nil)
+		d.depart(last)
+		last = nil
 	} else {
-		d.orphans[f.identity.inode] = append(d.orphans[f.identity.inode], f.last)
-		d.source.settle(f.identity, f.last)
+		d.orphans[f.identity.inode] = append(d.orphans[f.identity.inode], last)
 	}
+	defer d.source.untrackAs(f, last) // at last, so that whoever misses it finds why
 	d.source.decided(f.identity, "", Decision{
 		Time: d.now, Path: f.path, What: Released, Reason: "it has no name that matches, all of it is delivered, and nobody writes to it",
 		Position: f.last.position, Size: f.last.size,

@@ -160,6 +160,9 @@ func (d *discoverer) searchUnread(r *resting, now time.Time) {
 		return
 	}
 	f.rotated, f.nameless = true, true
+	if d.source.config.Once {
+		f.limit = r.look.size // what it held at the start
+	}
 	d.place(f, now)
 }
 

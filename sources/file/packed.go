@@ -23,6 +23,7 @@ type packed struct {
 	ended    bool   // nothing follows rest, unless the file grows
 	clean    bool   // no decoder is open, and rest ends where a member does
 	done     bool   // all that is known of the file is in records
+	whole    bool   // and nothing of it could not be decompressed; written under the file's lock
 	looked   int    // bytes of rest in which nothing ends a line
 	from     int64  // start_at = "end": what comes of the bytes before it is passed over
 
@@ -322,6 +323,7 @@ func (f *file) tookPackedLocked(data []byte, used int, open bool) {
 		p.looked = len(p.rest)
 	}
 	p.done = len(p.rest) == 0 && p.from == 0 && (p.clean || p.ended)
+	p.whole = p.done && p.clean
 	raw := f.cursor
 	switch {
 	case p.decoder != nil:

@@ -89,6 +89,9 @@ func (d *discoverer) recognises(handle *os.File, c *candidate, now time.Time) (w
 func (d *discoverer) tooShort(fd int, l look, c *candidate, now time.Time) bool {
 	s, err := d.source.rules.shapeOf(fd)
 	h := d.held[c.real]
+	if h != nil && h.look.inode != l.inode {
+		h = nil // another file had the name
+	}
 	if err != nil || s.known || len(d.delivered(c)) == 0 || h != nil && now.Sub(h.first) >= copyQuiet {
 		delete(d.held, c.real)
 		return false

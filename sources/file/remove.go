@@ -44,12 +44,13 @@ func (d *discoverer) removeDelivered(now time.Time) {
 }
 
 // isSpent reports that all of the file is delivered, and that this was durable with
-// the checkpoints up to the given one. Of an empty file nothing was delivered.
+// the checkpoints up to the given one. Of an empty file nothing was delivered, of a
+// damaged one not all.
 func (f *file) isSpent(durable uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	settled, _ := f.settledLocked()
-	return !f.closed && f.last == nil && !f.truncated && f.size > 0 && f.allSettledLocked() &&
+	return !f.closed && f.last == nil && !f.truncated && f.size > 0 && f.allSettledLocked() && (f.packed == nil || f.packed.whole) &&
 		f.emitted.content == f.content && f.emitted.position == settled && f.given <= durable
 }
 

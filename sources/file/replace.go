@@ -186,7 +186,8 @@ func (f *file) past() (past *state, reason string) {
 }
 
 // restart begins the file anew after its content is gone, to be read behind before,
-// and returns how many bytes of contents that came and went were not read.
+// and returns how many bytes of contents that came and went were not read. An error
+// leaves it as it was.
 func (f *file) restart(before *file) (missed int64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -194,10 +195,14 @@ func (f *file) restart(before *file) (missed int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	var first head // before anything is another: with an error all stays as it is
+	if err := first.extend(f.fd, l.size); err != nil {
+		return 0, err
+	}
 	f.measureLocked(l.size)
 	missed = f.gone.missed
 	f.content = f.newContent(0)
-	f.cursor, f.scanned, f.tail, f.head = 0, 0, nil, head{}
+	f.cursor, f.scanned, f.tail, f.head = 0, 0, nil, first
 	f.situation, f.held, f.idleAt, f.layout = situation{}, false, 0, unknownLayout
 	f.packed, f.sniffed, f.padded = nil, false, false // the tailer closes its decoder
 	f.size, f.seen = l.size, l
@@ -206,7 +211,7 @@ func (f *file) restart(before *file) (missed int64, err error) {
 	if before != nil {
 		f.after = before
 	}
-	return missed, f.head.extend(f.fd, l.size)
+	return missed, nil
 }
 
 // recut looks at the files that the tailers have found replaced.

@@ -109,6 +109,7 @@ func (f *file) mayLeaveLocked() bool {
 func (d *discoverer) rest(f *file) {
 	c := f.candidate
 	c.look = f.seen
+	d.source.settle(f.identity, f.last) // before given is known: no checkpoint up to it has more than this
 	r := &resting{candidate: c, saved: f.last, changed: f.changed, spent: f.spent, given: d.source.given.Load() + 1, reason: FileAtRest, rotated: f.rotated}
 	if r.spent.IsZero() {
 		r.spent = d.now
@@ -116,7 +117,6 @@ func (d *discoverer) rest(f *file) {
 	if f.leaving == leavesOthers {
 		r.reason = FileWaits
 	}
-	d.source.settle(f.identity, f.last)
 	d.lay(r)
 	if r.reason == FileWaits {
 		d.enqueue([]*resting{r})
@@ -172,7 +172,7 @@ func (d *discoverer) lift(r *resting) {
 
 // isDue reports that the file must be opened to be deleted.
 func (d *discoverer) isDue(r *resting, now time.Time) bool {
-	return d.source.config.DeleteAfterDelivery && r.saved != nil && r.saved.position == r.look.size && r.look.size > 0 &&
+	return d.source.config.DeleteAfterDelivery && r.saved != nil && !r.saved.corrupt && r.saved.position == r.look.size && r.look.size > 0 &&
 		r.given <= d.source.durable.Load() && now.Sub(r.spent) >= graceTime
 }
 

@@ -335,6 +335,19 @@ func (s *Source) track(f *file) {
 func (s *Source) untrack(f *file) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.untrackLocked(f)
+}
+
+// untrackAs ends it with a last checkpoint, behind which none of the file itself comes;
+// nil removes it.
+func (s *Source) untrackAs(f *file, last *state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settleLocked(f.identity, last)
+	s.untrackLocked(f)
+}
+
+func (s *Source) untrackLocked(f *file) {
 	delete(s.files, f)
 	s.metrics.open.Dec()
 	s.journal.follow(f.identity, false)
@@ -342,12 +355,16 @@ func (s *Source) untrack(f *file) {
 
 // settle gives out the last checkpoint of a file that is not tracked; nil removes it.
 func (s *Source) settle(id identity, last *state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settleLocked(id, last)
+}
+
+func (s *Source) settleLocked(id identity, last *state) {
 	c := record.Checkpoint{Key: s.key(id)}
 	if last != nil {
 		c.Value = last.encode()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.settled = append(s.settled, c)
 }
 

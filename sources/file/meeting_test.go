@@ -1,0 +1,158 @@
+package file
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/barnabas-agent/barnabas/sources/sourcetest"
+)
+
+// newLifeOf is newLife over another pattern.
+func newLifeOf(t *testing.T, pattern string, change func(*Config)) *life {
+	dir := t.TempDir()
+	return &life{clock: time.Now(), steps: newStepsIn(t, dir, func(c *Config) {
+		c.Include = []string{filepath.Join(dir, pattern)}
+		change(c)
+	})}
+}
+
+// TestADamagedFileIsNotDeleted: not all of it is delivered, and its owner may have more of it.
+func TestADamagedFileIsNotDeleted(t *testing.T) {
+	packers(t, func(t *testing.T, pack func(string) string) {
+		l := newLife(t, func(c *Config) { c.DeleteAfterDelivery, c.Decompress, c.CloseIdle = true, true, time.Minute })
+		l.lane.Transforms()
+		damaged, _ := damagedBehind(pack, 100)
+		cut := pack("of a file that ends in the middle of a member\n")
+		l.write("a.log", damaged)
+		l.write("b.log", pack("whole\n"))
+		l.write("c.log", cut[:len(cut)-5])
+		positions := sourcetest.Positions{}
+		l.pass(0)
+		mustDo(t, os.Rename(l.path("c.log"), l.path("d.log"))) // nobody writes to it: it is read to its end
+		for range 20 {
+			l.commit(positions)
+			l.pass(graceTime)
+		}
+		if !exists(l.path("a.log")) || exists(l.path("b.log")) || !exists(l.path("d.log")) {
+			t.Errorf("the damaged file exists: %v, the whole one: %v, the one that is cut: %v",
+				exists(l.path("a.log")), exists(l.path("b.log")), exists(l.path("d.log")))
+		}
+	})
+}
+
+// TestAContentThatCanNotBeginAnewStaysGone, with the copy that was found of it: what waits for
+// a file that nobody follows would wait for ever.
+func TestAContentThatCanNotBeginAnewStaysGone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.log")
+	appendTo(t, path, "one\n")
+	handle, err := os.OpenFile(path, os.O_WRONLY, 0) // it can be looked at, and not read
+	mustDo(t, err)
+	defer handle.Close()
+	f := newFile(handle, identity{}, candidate{path: path}, "", &rules{}, 4)
+	f.truncated = true
+	if _, err := f.restart(&file{}); err == nil {
+		t.Fatal("there was no error")
+	}
+	if f.after != nil || !f.truncated || f.cursor != 4 {
+		t.Errorf("waits: %v, gone: %v, at %d", f.after != nil, f.truncated, f.cursor)
+	}
+}
+
+// TestCompressionDayByDay: each time the compressed file is seen before anything is in it.
+func TestCompressionDayByDay(t *testing.T) {
+	l := newLifeOf(t, "a.log*", func(c *Config) { c.Decompress, c.CloseIdle = true, time.Minute })
+	l.lane.Transforms()
+	var want []string
+	for day := range 4 {
+		content, values := linesOf(fmt.Sprint("day ", day), 0, 100)
+		want = append(want, values...)
+		l.write("a.log.1", content)
+		l.pass(0)
+		l.deliver()
+		l.pass(time.Hour)
+		l.write("a.log.1.gz", "")
+		l.pass(0)
+		l.write("a.log.1.gz", gzipOf(t, content))
+		l.pass(time.Second)
+		mustDo(t, os.Remove(l.path("a.log.1")))
+		l.pass(time.Hour)
+		mustDo(t, os.Rename(l.path("a.log.1.gz"), l.path(fmt.Sprintf("a.log.%d.gz", 10+day))))
+		l.pass(time.Hour)
+		if got := l.lane.Values(); !slices.Equal(got, want) {
+			t.Fatalf("day %d: %d records came, expected %d", day, len(got), len(want))
+		}
+		if n := len(l.discoverer.held); n > 0 {
+			t.Errorf("day %d: %d files are held back", day, n)
+		}
+	}
+}
+
+// TestAFileThatIsGoneIsNotHeldBack for ever: names with dates never come again.
+func TestAFileThatIsGoneIsNotHeldBack(t *testing.T) {
+	l := newLifeOf(t, "a.log*", closing)
+	content, _ := linesOf("line", 0, 100)
+	l.write("a.log", content)
+	l.pass(0)
+	l.write("a.log-2024", content)
+	l.pass(0)
+	if len(l.discoverer.held) != 1 {
+		t.Fatalf("%d files are held back", len(l.discoverer.held))
+	}
+	mustDo(t, os.Remove(l.path("a.log-2024")))
+	l.pass(0)
+	if len(l.discoverer.held) > 0 {
+		t.Error("it is still held back")
+	}
+}
+
+// TestOnceReadsAWaitingFileThatIsRenamed, and not the one that took its name.
+func TestOnceReadsAWaitingFileThatIsRenamed(t *testing.T) {
+	for name, replaced := range map[string]bool{"renamed": false, "rotated": true} {
+		t.Run(name, func(t *testing.T) {
+			l := newLife(t, func(c *Config) { c.Once, c.MaxOpenFiles = true, 1 })
+			l.write("a.log", "one\n")
+			l.write("b.log", "two\nthree")
+			l.pass(0)
+			l.expect("one")
+			mustDo(t, os.Rename(l.path("b.log"), l.path("b.log.1")))
+			if replaced {
+				l.write("b.log", "new, and none of what the files held at the start\n")
+			}
+			for range 3 {
+				l.deliver()
+				l.discoverer.again(l.clock)
+				l.readAll()
+			}
+			l.expect("one", "two", "three")
+			if files, settled := l.tailer.inbox.expected(); !settled || files != l.tailer.finished {
+				t.Errorf("it does not end: %d of %d files are finished", l.tailer.finished, files)
+			}
+		})
+	}
+}
+
+// TestAQuietFileIsCopiedAndCut while it is at rest: what was delivered is not read again from
+// the copy, though the patterns match that.
+func TestAQuietFileIsCopiedAndCut(t *testing.T) {
+	l := newLifeOf(t, "a.log*", closing)
+	content, want := linesOf("first", 0, 100)
+	l.write("a.log", content)
+	l.pass(0)
+	l.deliver()
+	l.pass(time.Hour)
+	l.expectStates("a.log at rest")
+	more, values := linesOf("unseen", 0, 10)
+	l.write("a.log", more)
+	l.write("a.log.1", content+more)
+	l.discoverer.poll(l.clock)
+	l.readAll()
+	mustDo(t, os.Truncate(l.path("a.log"), 0))
+	l.write("a.log", "new\n")
+	l.pass(time.Second)
+	l.pass(time.Hour)
+	l.expect(append(append(want, values...), "new")...)
+}
