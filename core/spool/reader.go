@@ -54,6 +54,7 @@ func (r *laneReader) run(ctx context.Context) error {
 			if finished {
 				return nil
 			}
+			r.letGo()
 			select {
 			case <-changed:
 				continue
@@ -224,6 +225,13 @@ func (r *laneReader) open() error {
 	return nil
 }
 
+// letGo closes a segment that was freed: its space is given back with that.
+func (r *laneReader) letGo() {
+	if r.file != nil && r.spool.freed(r.scan.header.first) {
+		r.closeFile()
+	}
+}
+
 func (r *laneReader) closeFile() {
 	if r.file != nil {
 		r.file.Close() // read only: nothing to lose
@@ -236,6 +244,13 @@ func (s *Spool) readable() (durable int64, changed <-chan struct{}, finished boo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.durable, s.changed, s.finished
+}
+
+// freed says that the segment that begins at a place is not part of the log any more.
+func (s *Spool) freed(first int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.segments) == 0 || s.segments[0].first > first
 }
 
 // segmentAt returns the segment that a place below durable lies in.

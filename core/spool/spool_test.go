@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -417,71 +416,5 @@ func TestASegmentRemovedByHandIsSeen(t *testing.T) {
 	close(next)
 	if len(segments(t, c.Dir)) != 1 {
 		t.Error("what came after the removal is in no segment")
-	}
-}
-
-func TestAnIdleSpoolIsSmall(t *testing.T) {
-	c := configOf(t.TempDir())
-	c.MaxSize = 1 << 30
-	s := open(t, c)
-	lane := sourcetest.NewLane(t)
-	done := make(chan bool)
-	source := newSource(s, func(ctx context.Context) error {
-		for range 100 {
-			if _, err := s.Append(ctx, entriesOf("p", strings.Repeat("x", 60_000))); err != nil {
-				return err
-			}
-		}
-		<-done
-		return nil
-	})
-	sourcetest.Start(t, source, lane)
-	lane.Wait(100)
-	lane.Deliver(100)
-	sourcetest.Positions{}.Commit(source)
-	sourcetest.Eventually(t, func() bool { return s.Status().Used < 1000 }, "a small spool, it has %d bytes", s.Status().Used)
-	close(done)
-}
-
-// A spool whose records are all delivered is small after a stop, too, and goes on
-// where it was: its places are never used twice.
-func TestADeliveredSpoolGoesOnWhereItWas(t *testing.T) {
-	c := configOf(t.TempDir())
-	c.MaxSize = 1 << 30
-	var warned strings.Builder
-	c.Logger = slog.New(slog.NewTextHandler(&warned, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	positions, end := sourcetest.Positions{}, int64(0)
-	for range 3 {
-		c.Saved = positions.Saved()
-		s := open(t, c)
-		lane := sourcetest.NewLane(t)
-		source := newSource(s, func(ctx context.Context) error {
-			for range 40 {
-				if _, err := s.Append(ctx, entriesOf("p", strings.Repeat("x", 60_000))); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err := source.Run(t.Context(), []record.Lane{lane}); err != nil {
-			t.Fatal(err)
-		}
-		if first := lane.Records()[0].Offset; len(lane.Records()) != 40 || first != end {
-			t.Fatalf("%d records from %d on, expected %d", len(lane.Records()), first, end)
-		}
-		end = lane.Records()[39].End
-		lane.Deliver(40)
-		positions.Commit(source)
-		if err := source.Close(); err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range segments(t, c.Dir) {
-			if info, err := os.Stat(path); err != nil || info.Size() > 1000 {
-				t.Errorf("%s has %d bytes, %v", path, info.Size(), err)
-			}
-		}
-	}
-	if warned.Len() > 0 {
-		t.Errorf("it has warned: %s", warned.String())
 	}
 }

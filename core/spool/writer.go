@@ -215,9 +215,6 @@ func (s *Spool) replaceEmpty(begin int64) error {
 	s.mu.Lock()
 	last := len(s.segments) - 1
 	empty := last >= 0 && s.segments[last].first == begin
-	if empty {
-		s.segments = s.segments[:last]
-	}
 	s.mu.Unlock()
 	if !empty {
 		return nil
@@ -225,6 +222,9 @@ func (s *Spool) replaceEmpty(begin int64) error {
 	if err := remove(s.dir, segmentName(begin)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.segments = s.segments[:last]
 	return nil
 }
 
@@ -303,6 +303,10 @@ func (s *Spool) shrink() {
 	if err := s.begin(end); err != nil {
 		s.log.Warn("the spool could not be made smaller", "error", err)
 		return
+	}
+	// It alone says from now on which spool this is, and where it goes on.
+	if err := s.sync(s.active); err != nil {
+		s.log.Warn("the spool could not be made smaller", "error", errors.Join(err, s.abandon()))
 	}
 	if err := old.Close(); err != nil {
 		s.log.Warn("a delivered segment of the spool did not close", "error", err)
