@@ -99,7 +99,7 @@ func assemble(ctx context.Context, c *config.Config, log *slog.Logger, f runFlag
 	a.supervisor = newSupervisor(log)
 	a.vigil = newVigil(cmp.Or(a.supervisor.period, watchPeriod), time.Now)
 	for _, open := range []func(context.Context) error{
-		a.openState, a.openServer, a.openDevBroker, a.openPipelines,
+		a.openState, a.openServer, a.openDevBroker, a.openPipelines, a.tellState,
 	} {
 		if err := open(ctx); err != nil {
 			a.close()
@@ -143,7 +143,7 @@ func (a *agent) openState(context.Context) error {
 	}
 	a.opened("positions", a.store.Close)
 	a.window = pipeline.NewWindow(pipeline.UnstoredWindow, a.log)
-	return a.tellState()
+	return nil
 }
 
 func (a *agent) openServer(ctx context.Context) error {

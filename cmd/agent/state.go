@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
+
 	"github.com/barnabas-agent/barnabas/core/checkpoint"
 	"github.com/barnabas-agent/barnabas/core/config"
 )
 
-// tellState says what is unusual about the data directory.
-func (a *agent) tellState() error {
+// tellState says what is unusual about the data directory, once nothing is wrong with the rest.
+func (a *agent) tellState(context.Context) error {
 	dir := a.config.Agent.DataDir
 	reason, err := checkpoint.Caution(dir)
 	if err != nil {

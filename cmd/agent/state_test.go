@@ -52,7 +52,7 @@ func TestFirstStartIsTold(t *testing.T) {
 				},
 				log: slog.New(slog.NewTextHandler(&log, nil)), store: store,
 			}
-			if err := a.tellState(); err != nil {
+			if err := a.tellState(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			line := ""
@@ -85,7 +85,7 @@ func TestStateInMemoryIsWarnedOf(t *testing.T) {
 			config: &config.Config{Agent: config.Agent{DataDir: dir}},
 			log:    slog.New(slog.NewTextHandler(&log, nil)), store: store, flags: runFlags{dev: dev},
 		}
-		if err := a.tellState(); err != nil {
+		if err := a.tellState(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if warned := strings.Contains(log.String(), "in memory"); warned == dev {
