@@ -115,7 +115,7 @@ func (f *file) readRaw(b *record.Batch, r *framer, v *view, target []byte) (w wi
 	if err != nil {
 		return w, drained, err
 	}
-	w = window{data: data, padded: padded, last: end >= v.limit || v.final && (n < len(target) || padded), idle: v.idleAt == end}
+	w = window{data: data, padded: padded, last: end >= v.limit || v.final && (n < len(target) || padded), idle: v.isIdle() && (v.idleAt == end || padded)}
 	w.full = n == len(target) && !w.last && !padded
 	return w, more, nil
 }
@@ -125,7 +125,7 @@ func (f *file) readPacked(v *view, target []byte, found *framed) (w window, err 
 	in, err := f.unpack(v, target)
 	found.intake, found.outcome = in, in.outcome
 	p := f.packed
-	if err != nil || in.outcome == replaced {
+	if err != nil || in.outcome == replaced || in.outcome == paused {
 		f.keep(target[:in.n])
 		return w, err
 	}

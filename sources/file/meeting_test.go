@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,6 +109,41 @@ func TestAFileThatIsGoneIsNotHeldBack(t *testing.T) {
 	if len(l.discoverer.held) > 0 {
 		t.Error("it is still held back")
 	}
+}
+
+// TestPassingOverMuchLeavesTurnsToOthers of the lane, and ends when the agent is to stop.
+func TestPassingOverMuchLeavesTurnsToOthers(t *testing.T) {
+	l := newLife(t, func(c *Config) { c.Decompress, c.StartAt = true, End })
+	l.lane.Transforms()
+	l.write("a.log", gzipOf(t, strings.Repeat("what was there before the agent\n", 5*sliceOf/32)))
+	l.discoverer.poll(l.clock)
+	l.write("b.log", "fine\n")
+	l.discoverer.poll(l.clock)
+	for range 3 {
+		l.readOnce()
+	}
+	if n := l.tailer.ready.len(); n != 1 {
+		t.Errorf("%d files have more to read", n)
+	}
+	l.expect("fine")
+	l.readAll()
+	l.write("a.log", gzipOf(t, "new\n"))
+	l.pass(0)
+	l.expect("fine", "new")
+}
+
+// TestLinesBeforeReservedRoomAreJoined: they don't wait for the next one though the file's size
+// says nothing.
+func TestLinesBeforeReservedRoomAreJoined(t *testing.T) {
+	l := newLife(t, func(c *Config) {
+		c.Multiline = &Multiline{Continue: regexp.MustCompile(`^\s`), Timeout: 5 * time.Second, MaxLines: 100}
+	})
+	l.lane.Transforms()
+	l.write("a.log", "one\n two\n"+strings.Repeat("\x00", 8<<20))
+	l.pass(0)
+	l.expect()
+	l.pass(6 * time.Second)
+	l.expect("one\n two")
 }
 
 // TestOnceReadsAWaitingFileThatIsRenamed, and not the one that took its name.

@@ -99,10 +99,11 @@ func pruned(rungs []rung, plain int64) []rung {
 // intake is what a read of a compressed file gave.
 type intake struct {
 	n        int
-	outcome  outcome // more: there was no room; drained: the file has no more; replaced
+	outcome  outcome // more: there was no room; drained: the file has no more; replaced; paused
 	lost     int64   // bytes of the file that can't be decompressed
 	damage   error   // why
 	cutShort bool    // the file ends in the middle of a member
+	passed   int     // bytes decompressed that are not wanted
 }
 
 // unpack fills target with what is decompressed from the position on.
@@ -126,6 +127,10 @@ func (f *file) unpack(v *view, target []byte) (in intake, err error) {
 		p.open()
 	}
 	for in.n < len(target) {
+		if in.passed >= sliceOf {
+			in.outcome = paused
+			return in, nil
+		}
 		if len(p.pending) > 0 {
 			f.take(&in, target)
 			continue
@@ -149,10 +154,12 @@ func (f *file) take(in *intake, target []byte) {
 	case p.passing > 0:
 		n = int(min(int64(n), p.passing))
 		p.passing -= int64(n)
+		in.passed += n
 	case p.from > 0:
 		f.mu.Lock()
 		p.position += int64(n)
 		f.mu.Unlock()
+		in.passed += n
 	default:
 		n = copy(target[in.n:], p.pending)
 		in.n += n

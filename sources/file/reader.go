@@ -28,6 +28,7 @@ const (
 	more                    // there may be more
 	noRoom                  // the next line needs more room than was left
 	replaced                // the bytes before the cursor are gone: the file must begin anew
+	paused                  // there is more to do before anything is read: others have their turn
 )
 
 // view is what a fill needs to know of a file, taken under its lock.

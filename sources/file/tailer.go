@@ -323,6 +323,9 @@ func (t *tailer) read(f *file, b *record.Batch) (enough bool) {
 	switch result {
 	case more:
 		t.enqueue(f)
+	case paused:
+		t.enqueue(f)
+		return true
 	case noRoom:
 		f.queued = true
 		t.ready.unpop(f)
