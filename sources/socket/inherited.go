@@ -3,6 +3,7 @@ package socket
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -91,4 +92,19 @@ func openInherited(inherited *Inherited, name string) (listeners []net.Listener,
 		listeners = append(listeners, listener)
 	}
 	return listeners, sockets, nil
+}
+
+// checkInherited asks of systemd's sockets what the configuration asks of the others,
+// whose addresses are written in it.
+func (s *Source) checkInherited() error {
+	if s.config.Listen.Network != Systemd || s.certificates != nil || s.config.Allow != nil {
+		return nil
+	}
+	for _, address := range s.Addresses() {
+		if at, err := netip.ParseAddrPort(address.String()); err == nil && !at.Addr().Unmap().IsLoopback() {
+			return fmt.Errorf("the socket of systemd's on %s is open beyond loopback, and anybody could send records: "+
+				"write allow with the networks of the senders, or tls", address)
+		}
+	}
+	return nil
 }

@@ -139,7 +139,7 @@ func (s *Source) open(ctx context.Context) error {
 	if len(sockets) > 0 && (s.certificates != nil || s.config.Framing == framing.OctetCounting || s.config.Framing == framing.LengthPrefix) {
 		return errors.New("datagrams have neither tls nor a framing that counts")
 	}
-	return nil
+	return s.checkInherited()
 }
 
 // bind opens the listeners and returns the datagram sockets.

@@ -3,6 +3,7 @@ package socket
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -263,4 +264,22 @@ func TestInheritedDatagrams(t *testing.T) {
 	r.expect("0", "1")
 	refuses(t, Listen{Systemd, "out"}, "only in", func(c *Config) { c.Inherited = held })
 	refuses(t, Listen{Systemd, "out"}, "handed over no socket", func(*Config) {})
+}
+
+// What listening beyond loopback asks for, it asks for whoever has opened the socket.
+func TestInheritedSocketsBeyondLoopbackNeedAllowOrTLS(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:0", "[::]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		held := handedOver(t, "in", l.(syscall.Conn))
+		refuses(t, Listen{Systemd, "in"}, "beyond loopback", func(c *Config) { c.Inherited = held })
+		r := start(t, func(c *Config, _ *spool.Config) {
+			c.Listen, c.Inherited, c.Allow = Listen{Systemd, "in"}, held, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		})
+		r.send(dial(t, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: l.Addr().(*net.TCPAddr).Port}), "a\n")
+		r.expect("a")
+	}
 }
