@@ -315,6 +315,7 @@ func (d *discoverer) match(s *scan, now time.Time) {
 		switch {
 		case r == nil && d.ignores(c, now) && !d.fromEnd():
 			d.ignore(c, now)
+		case d.staysIgnored(r, c):
 		case r == nil || r.path != c.path || r.real != c.real:
 			fresh = append(fresh, d.waiter(r, c))
 		}

@@ -146,6 +146,53 @@ func TestLinesBeforeReservedRoomAreJoined(t *testing.T) {
 	l.expect("one\n two")
 }
 
+// TestIgnoredFilesAreRenamed, as rotation by numbers does each day: that is no change of what
+// they hold.
+func TestIgnoredFilesAreRenamed(t *testing.T) {
+	l := newLifeOf(t, "a.log*", func(c *Config) { c.IgnoreOlder = time.Hour })
+	old := l.clock.Add(-2 * time.Hour)
+	for _, name := range []string{"a.log.1", "a.log.2"} {
+		l.write(name, name+"\n")
+		mustDo(t, os.Chtimes(l.path(name), old, old))
+	}
+	l.pass(0)
+	l.expectStates("a.log.1 ignored, a.log.2 ignored")
+	mustDo(t, os.Rename(l.path("a.log.2"), l.path("a.log.3")))
+	mustDo(t, os.Rename(l.path("a.log.1"), l.path("a.log.2")))
+	l.discoverer.lookAround(l.clock) // before the scan that knows
+	l.pass(time.Second)
+	l.expectStates("a.log.2 ignored, a.log.3 ignored")
+	mustDo(t, os.Chmod(l.path("a.log.2"), 0o640))
+	l.pass(time.Second)
+	l.expect()
+	l.write("a.log.3", "more\n")
+	mustDo(t, os.Chtimes(l.path("a.log.3"), old, old))
+	l.pass(time.Second)
+	l.expect("a.log.2", "more")
+	l.expectStates("a.log.2 ignored, a.log.3 open")
+}
+
+// TestWaitingFilesAreRenamed again and again, while nothing is delivered: what waits does not grow.
+func TestWaitingFilesAreRenamed(t *testing.T) {
+	l := newLife(t, func(c *Config) { c.MaxOpenFiles = 1 })
+	l.write("a.log", "a\n")
+	l.write("aa.log", "aa\n") // the first that waits
+	l.write("b0.log", "b\n")
+	l.pass(0)
+	for n := range 1000 {
+		mustDo(t, os.Rename(l.path(fmt.Sprintf("b%d.log", n)), l.path(fmt.Sprintf("b%d.log", n+1))))
+		l.discoverer.poll(l.clock)
+	}
+	if n := len(l.discoverer.queue); n > 200 {
+		t.Errorf("%d entries wait, for two files", n)
+	}
+	for range 3 {
+		l.deliver()
+		l.pass(time.Second)
+	}
+	l.expect("a", "aa", "b")
+}
+
 // TestOnceReadsAWaitingFileThatIsRenamed, and not the one that took its name.
 func TestOnceReadsAWaitingFileThatIsRenamed(t *testing.T) {
 	for name, replaced := range map[string]bool{"renamed": false, "rotated": true} {

@@ -176,10 +176,38 @@ func (d *discoverer) isDue(r *resting, now time.Time) bool {
 		r.given <= d.source.durable.Load() && now.Sub(r.spent) >= graceTime
 }
 
-// differs looks at the file by its name. One that has none is the next scan's.
+// differs looks at the file by its name. One that has none is the next scan's; one that is
+// ignored also where another file has the name.
 func (r *resting) differs() bool {
 	var stat unix.Stat_t
-	return unix.Lstat(r.real, &stat) == nil && lookOf(&stat) != r.look
+	if unix.Lstat(r.real, &stat) != nil {
+		return false
+	}
+	l := lookOf(&stat)
+	if r.isUntouched() && (l.inode != r.look.inode || r.look.holdsAs(&l)) {
+		return false
+	}
+	return l != r.look
+}
+
+// isUntouched reports that the file is ignored, and that nothing of it was ever read.
+func (r *resting) isUntouched() bool { return r.reason == FileIgnored && r.saved == nil }
+
+// holdsAs reports that the file holds the same as at another look, as far as its size and its
+// time say.
+func (l *look) holdsAs(other *look) bool {
+	return l.size == other.size && l.modified == other.modified
+}
+
+// staysIgnored reports that a file which is ignored was found under another name, and is
+// otherwise as it was.
+func (d *discoverer) staysIgnored(r *resting, c *candidate) bool {
+	if r == nil || !r.isUntouched() || r.path == c.path && r.real == c.real || !r.look.holdsAs(&c.look) {
+		return false
+	}
+	d.lift(r)
+	d.lay(&resting{candidate: *c, reason: FileIgnored})
+	return true
 }
 
 // isReleased reports that the tailer is about to close the file.

@@ -13,6 +13,8 @@ const (
 	turnTime = time.Second
 	// turnPause is the least time between two attempts to make room for them.
 	turnPause = 10 * time.Millisecond
+	// queueSlack is how many entries of the queue may have left it beyond those that wait.
+	queueSlack = 100
 )
 
 // enqueue lets files wait for a descriptor: those of one scan in the order of their
@@ -23,6 +25,9 @@ func (d *discoverer) enqueue(all []*resting) {
 		return cmp.Or(d.knows(b)-d.knows(a), strings.Compare(a.path, b.path))
 	})
 	d.queue = append(d.queue, all...)
+	if len(d.queue) > 2*len(d.source.resting)+queueSlack {
+		d.queue = slices.DeleteFunc(d.queue, func(r *resting) bool { return !d.isWaiting(r) })
+	}
 }
 
 // knows is 1 for a file of whose inode a position is saved.
