@@ -22,7 +22,7 @@ type socketSource struct {
 func (a *agent) openSocket(ctx context.Context, o origin, s *config.SocketSource) (source, error) {
 	listen := socket.Listen{Network: socket.Network(s.Listen.Network), Address: s.Listen.Address}
 	// Nobody can have a sender of UDP wait.
-	drop := s.Spool.OnFull == config.FullDropNewest || listen.Network == socket.UDP || a.inherited.IsUDP(listen)
+	drop := s.Spool.OnFull == config.FullDropNewest || listen.Network == socket.UDP || a.inherited.AllUDP(listen)
 	kept, err := a.openSpool(o, config.SourceSocket, s.Spool, int(s.MaxFrame), drop)
 	if err != nil {
 		return nil, err

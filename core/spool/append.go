@@ -11,7 +11,7 @@ import (
 // taken is how many are durable; those behind were not accepted. After another
 // error than ErrFull and ErrTooLarge some of them may be durable nevertheless.
 func (s *Spool) Append(ctx context.Context, entries []Entry) (taken int, err error) {
-	n, end, err := s.take(ctx, entries)
+	n, end, err := s.take(ctx, entries, s.config.DropNewest)
 	if failed := s.await(ctx, end); failed != nil {
 		return 0, failed
 	}
@@ -22,14 +22,20 @@ func (s *Spool) Append(ctx context.Context, entries []Entry) (taken int, err err
 // entries are taken, which is before they are durable. Those of a peer that
 // uses both keep their order.
 func (s *Spool) Enqueue(ctx context.Context, entries []Entry) (taken int, err error) {
-	taken, _, err = s.take(ctx, entries)
+	taken, _, err = s.take(ctx, entries, s.config.DropNewest)
 	return taken, err
 }
 
 // Put is Enqueue for senders whose account is kept: what was taken is durable once
 // Durable has reached end.
 func (s *Spool) Put(ctx context.Context, entries []Entry) (taken int, end int64, err error) {
-	return s.take(ctx, entries)
+	return s.take(ctx, entries, s.config.DropNewest)
+}
+
+// Offer is Put for senders that nobody can have wait: a spool that is full or can't be
+// written refuses with ErrFull, as if DropNewest were set.
+func (s *Spool) Offer(ctx context.Context, entries []Entry) (taken int, end int64, err error) {
+	return s.take(ctx, entries, true)
 }
 
 // Durable is the place in the log before which everything is durable.
@@ -40,8 +46,8 @@ func (s *Spool) Durable() int64 {
 }
 
 // take encodes entries for the writer and returns how many, and the place
-// behind the last of them.
-func (s *Spool) take(ctx context.Context, entries []Entry) (taken int, end int64, err error) {
+// behind the last of them. Where drop is set it refuses what there is no room for.
+func (s *Spool) take(ctx context.Context, entries []Entry, drop bool) (taken int, end int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range entries {
@@ -49,7 +55,7 @@ func (s *Spool) take(ctx context.Context, entries []Entry) (taken int, end int64
 		if len(e.Value) > s.config.MaxEntry || len(e.Peer) > MaxPeer {
 			return i, end, fmt.Errorf("%w: %d bytes of %d, from a peer with a name of %d", ErrTooLarge, len(e.Value), s.config.MaxEntry, len(e.Peer))
 		}
-		if err := s.makeRoom(ctx, frameSize(e)); err != nil {
+		if err := s.makeRoom(ctx, frameSize(e), drop); err != nil {
 			return i, end, err
 		}
 		s.pending = appendFrame(s.pending, s.marker, e)
@@ -60,15 +66,15 @@ func (s *Spool) take(ctx context.Context, entries []Entry) (taken int, end int64
 	return len(entries), end, nil
 }
 
-// makeRoom waits until a frame of size bytes may be taken. It is called with mu
+// makeRoom waits until a frame of size bytes may be taken, or refuses it. It is called with mu
 // held, and gives it up while it waits.
-func (s *Spool) makeRoom(ctx context.Context, size int) error {
+func (s *Spool) makeRoom(ctx context.Context, size int, drop bool) error {
 	for {
 		fits := s.usedLocked()+int64(size) <= s.config.MaxSize
 		switch {
 		case s.closed:
 			return ErrClosed
-		case s.config.DropNewest && (!fits || s.failing != ""):
+		case drop && (!fits || s.failing != ""):
 			s.noteRoom(fits)
 			return ErrFull
 		case fits && (len(s.pending) == 0 || len(s.pending)+size <= s.limits.pending):

@@ -258,7 +258,7 @@ func (c *connection) take(ctx context.Context, chunk []byte, entries []spool.Ent
 // append waits until the spool has taken the records.
 func (c *connection) append(ctx context.Context, entries []spool.Entry) error {
 	waited := time.Now()
-	taken, end, err := c.source.keep(ctx, entries)
+	taken, end, err := c.source.keep(ctx, c.source.config.Spool.Put, entries)
 	c.excuse(time.Since(waited))
 	p := portion{end: end, records: int64(taken)}
 	for _, e := range entries[:taken] {

@@ -40,7 +40,8 @@ type receiver struct {
 	source *Source
 	socket net.PacketConn // owned
 	raw    syscall.RawConn
-	limit  int // bytes of the longest datagram that is taken
+	limit  int     // bytes of the longest datagram that is taken
+	put    putFunc // UDP's senders can't be made to wait
 
 	lastDrops uint32                    // as the kernel counts them, since the socket was made
 	names     map[netip.AddrPort]string // of UDP peers, as they are written; owned by the reader
@@ -64,11 +65,11 @@ func newReceiver(s *Source, socket net.PacketConn) (*receiver, error) {
 	}
 	r := &receiver{
 		source: s, socket: socket, raw: raw, limit: min(s.config.MaxFrame, longest),
-		names:   make(map[netip.AddrPort]string),
+		put: s.config.Spool.Offer, names: make(map[netip.AddrPort]string),
 		filling: newGathering(), some: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
 	if _, is := socket.(*net.UnixConn); is {
-		r.limit = s.config.MaxFrame
+		r.limit, r.put = s.config.MaxFrame, s.config.Spool.Put
 	}
 	return r, r.prepare()
 }
@@ -281,7 +282,7 @@ func (r *receiver) write(hard context.Context, read <-chan struct{}) error {
 		r.mu.Unlock()
 		signal(r.room)
 		if len(full.entries) > 0 {
-			_, _, _ = r.source.keep(hard, full.entries) // which counts what it can't keep
+			_, _, _ = r.source.keep(hard, r.put, full.entries) // which counts what it can't keep
 		}
 		full.bytes, full.entries = full.bytes[:0], full.entries[:0]
 		spare = full

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -57,10 +58,10 @@ func TestS11BurstBeyondTheReceiveBuffer(t *testing.T) {
 		r.lane.Deliver(1 << 30)
 		r.source.Checkpoint(nil)
 		r.source.Committed()
-		return len(r.lane.Values())+r.drops()[dropKernel] >= sent
+		return len(r.lane.Values())+r.drops()[dropKernel]+r.drops()[dropFull] >= sent
 	}, "every datagram accounted for")
 	got, dropped := len(r.lane.Values()), r.drops()[dropKernel]
-	if got+dropped != sent || dropped == 0 {
+	if got+dropped+r.drops()[dropFull] != sent || dropped == 0 {
 		t.Errorf("%d records and %d dropped by the kernel, %d were sent", got, dropped, sent)
 	}
 	r.send(c, "after")
@@ -226,4 +227,52 @@ func TestAFloodDoesNotKeepTheSourceFromStopping(t *testing.T) {
 	if took := time.Since(before); took > 3*time.Second {
 		t.Errorf("the stop took %v", took)
 	}
+}
+
+// The packaged socket unit has TCP and UDP under one name: that nobody can have UDP
+// wait must not cost the others their records.
+func TestStreamsWaitBesideDatagramsThatAreDropped(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	u, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	held := handedOver(t, "in", l.(syscall.Conn), u.(syscall.Conn))
+	r := start(t, func(c *Config, sc *spool.Config) {
+		c.Listen, c.Inherited, c.MaxFrame = Listen{Systemd, "in"}, held, 4<<10
+		sc.MaxSize, sc.DropNewest = 1<<20, held.AllUDP(c.Listen)
+	})
+	r.lane.Limit(0)
+	const lines = 4000
+	stream, datagram := dial(t, l.Addr()), dial(t, u.LocalAddr())
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		if _, err := stream.Write([]byte(strings.Repeat(strings.Repeat("s", 999)+"\n", lines))); err != nil {
+			t.Error(err)
+		}
+	})
+	sourcetest.Eventually(t, func() bool {
+		r.send(datagram, strings.Repeat("d", 4<<10))
+		return r.drops()[dropFull] > 0
+	}, "a datagram dropped")
+	r.lane.Limit(1 << 30)
+	streamed := 0
+	sourcetest.Eventually(t, func() bool {
+		r.lane.Deliver(1 << 30)
+		r.source.Checkpoint(nil)
+		r.source.Committed()
+		streamed = 0
+		for _, v := range r.lane.Values() {
+			if v[0] == 's' {
+				streamed++
+			}
+		}
+		return streamed == lines
+	}, "all %d lines, there are %d", lines, streamed)
+	sending.Wait()
 }

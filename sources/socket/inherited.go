@@ -45,8 +45,8 @@ func (i *Inherited) named(name string) ([]*os.File, error) {
 	return nil, fmt.Errorf("systemd handed over no socket of that name, only %s: FileDescriptorName= of the socket unit gives the name", strings.Join(slices.Compact(known), ", "))
 }
 
-// IsUDP says that l is a UDP socket of systemd's.
-func (i *Inherited) IsUDP(l Listen) bool {
+// AllUDP says that l is UDP sockets of systemd's and nothing else.
+func (i *Inherited) AllUDP(l Listen) bool {
 	if l.Network != Systemd {
 		return false
 	}
@@ -58,11 +58,11 @@ func (i *Inherited) IsUDP(l Listen) bool {
 		fd := int(f.Fd())
 		kind, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 		family, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-		if kind == unix.SOCK_DGRAM && family != unix.AF_UNIX {
-			return true
+		if kind != unix.SOCK_DGRAM || family == unix.AF_UNIX {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // openInherited makes listeners and datagram sockets of the descriptors of that

@@ -240,11 +240,14 @@ func (s *Source) wake() {
 	}
 }
 
-// keep gives entries to the spool and counts what it does not take. taken is how
+// putFunc is a spool's Put or Offer.
+type putFunc func(ctx context.Context, entries []spool.Entry) (taken int, end int64, err error)
+
+// keep gives entries to the spool, with one of its methods, and counts what it does not take. taken is how
 // many it has, which are accepted once it is durable up to end; an error says that
 // the connection can't go on.
-func (s *Source) keep(ctx context.Context, entries []spool.Entry) (taken int, end int64, err error) {
-	taken, end, err = s.config.Spool.Put(ctx, entries)
+func (s *Source) keep(ctx context.Context, put putFunc, entries []spool.Entry) (taken int, end int64, err error) {
+	taken, end, err = put(ctx, entries)
 	lost := len(entries) - taken
 	switch {
 	case err == nil:
