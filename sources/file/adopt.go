@@ -58,9 +58,9 @@ func (d *discoverer) open(r *resting, now time.Time) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if l, err := lookAt(int(handle.Fd())); d.source.config.Once && (err != nil || l.inode != r.look.inode) {
+	if (d.source.config.Once || r.saved == nil) && r.isElsewhere() { // nothing else would remember the one that waited
 		handle.Close()
-		return nil, fmt.Errorf("%s is not the file of the start any more: %w", r.path, errors.Join(err, fs.ErrNotExist))
+		return nil, fmt.Errorf("another file has the name %s: %w", r.path, fs.ErrNotExist)
 	}
 	if d.holds(handle, &r.candidate, now) || d.recognises(handle, &r.candidate, now) {
 		handle.Close()

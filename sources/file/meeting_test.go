@@ -193,6 +193,32 @@ func TestWaitingFilesAreRenamed(t *testing.T) {
 	l.expect("a", "aa", "b")
 }
 
+// TestAWaitingFileIsRotatedBeforeItsTurn, and no scan comes between: the one that took its name
+// is not read in its place.
+func TestAWaitingFileIsRotatedBeforeItsTurn(t *testing.T) {
+	l := newLife(t, func(c *Config) { c.MaxOpenFiles = 1 })
+	l.write("a.log", "a\n")
+	l.write("b.log", "b\n")
+	l.pass(0)
+	l.expect("a")
+	mustDo(t, os.Rename(l.path("b.log"), l.path("b.log.1")))
+	l.write("b.log", "new\n")
+	l.deliver()
+	for range 4 {
+		l.discoverer.turns(l.clock)
+		l.readAll()
+	}
+	for range 6 {
+		l.pass(time.Second)
+		l.deliver()
+	}
+	got := l.lane.Values()
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"a", "b", "new"}) {
+		t.Errorf("read %q", got)
+	}
+}
+
 // TestOnceReadsAWaitingFileThatIsRenamed, and not the one that took its name.
 func TestOnceReadsAWaitingFileThatIsRenamed(t *testing.T) {
 	for name, replaced := range map[string]bool{"renamed": false, "rotated": true} {

@@ -147,6 +147,12 @@ func (d *discoverer) searchUnread(r *resting, now time.Time) {
 	}
 	path := filepath.Join(dir, name)
 	handle, err := openBeneath(dir, name)
+	if isShort(err) { // it waits on: the next scan misses it again, in once mode the next turn
+		d.lay(r)
+		if d.source.config.Once {
+			d.enqueue([]*resting{r})
+		}
+	}
 	if err != nil {
 		d.fail(path, err, now)
 		return

@@ -190,6 +190,12 @@ func (r *resting) differs() bool {
 	return l != r.look
 }
 
+// isElsewhere reports that another file has the name by now.
+func (r *resting) isElsewhere() bool {
+	var stat unix.Stat_t
+	return unix.Lstat(r.real, &stat) == nil && lookOf(&stat).inode != r.look.inode
+}
+
 // isUntouched reports that the file is ignored, and that nothing of it was ever read.
 func (r *resting) isUntouched() bool { return r.reason == FileIgnored && r.saved == nil }
 
