@@ -141,7 +141,7 @@ func heapInUse() int64 {
 
 // cpuTime is what this process has used so far, in nanoseconds: unlike elapsed
 // time it says little about what else the machine does.
-func cpuTime(b *testing.B) int64 {
+func cpuTime(b testing.TB) int64 {
 	var usage unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
 		b.Fatal(err)

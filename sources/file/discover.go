@@ -182,13 +182,30 @@ func (d *discoverer) freed() {
 
 // turns forgets what the tailers have closed, and opens what waits.
 func (d *discoverer) turns(now time.Time) {
-	if len(d.queue) == 0 {
+	d.collect()
+	if len(d.queue) > 0 {
+		d.admit(now)
+	}
+}
+
+// turnSoon opens what waits now if a descriptor is free, else with the others that wait
+// by then: making room looks at all open files.
+func (d *discoverer) turnSoon(now time.Time) {
+	d.collect()
+	if d.isCrowded(now) {
+		d.moving = true
 		return
 	}
-	for in := range d.tracked {
-		d.follows(in)
-	}
 	d.admit(now)
+}
+
+// collect forgets what the tailers have closed.
+func (d *discoverer) collect() {
+	for _, i := range d.inboxes {
+		for _, f := range i.left() {
+			d.follows(f.identity.inode)
+		}
+	}
 }
 
 // hintAll handles an event and those that wait behind it, up to a bound.
@@ -213,7 +230,9 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 		return d.hints.forget(event.Name) || f != nil || r != nil
 	}
 	if f != nil {
+		untold := f.untold
 		d.look(f, now)
+		f.untold = untold
 	}
 	switch {
 	case r == nil:
@@ -221,7 +240,7 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 		d.turns(now)
 	case r.reason != FileWaits && r.differs():
 		d.enqueue([]*resting{d.waiter(r, &r.candidate)})
-		d.turns(now)
+		d.turnSoon(now)
 	}
 	if !event.Has(fsnotify.Create) {
 		return false
@@ -248,6 +267,7 @@ func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
 // poll scans once and takes the consequences.
 func (d *discoverer) poll(now time.Time) {
 	d.now = now
+	d.collect()
 	s := d.source.walker.scan(now)
 	d.hints.watch(s.dirs, now) // before the looks, so that what changes after them is told
 	if !s.same || !d.isSettled(s) {
@@ -278,7 +298,7 @@ func (d *discoverer) poll(now time.Time) {
 func (d *discoverer) isSettled(s *scan) bool {
 	known := len(d.source.resting)
 	for _, f := range d.tracked {
-		if !f.nameless && !f.isClosed() {
+		if !f.nameless {
 			known++
 		}
 	}

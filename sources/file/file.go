@@ -60,6 +60,7 @@ type file struct {
 	awaited  bool         // in the inbox for the first time; guarded by the inbox
 	emitted  checkpointed // owned by Checkpoint
 	changed  time.Time    // when the discoverer saw a difference; owned by it
+	untold   time.Time    // when it last saw one that no event had told of; owned by it
 	opened   time.Time    // when its turn began; owned by the discoverer
 	spent    time.Time    // since when it could be deleted; owned by the discoverer
 	watch    *watch       // of its folder; owned by the discoverer
@@ -156,7 +157,7 @@ func (f *file) observe(now time.Time) (ready bool, err error) {
 	}
 	differs := l.size != f.seen.size || l.modified != f.seen.modified
 	if differs {
-		f.changed = now
+		f.changed, f.untold = now, now
 		f.final, f.idleAt = false, 0   // what is written after all may be part of a line
 		if f.leaving != leavesOthers { // then it is opened again in any case
 			f.last, f.leaving = nil, stays

@@ -47,8 +47,8 @@ const (
 	// retryWatches is how often what the system refused is asked for again, and what it
 	// gave is compared with what is left of it: an unmounted folder loses its watch.
 	retryWatches = 30 * time.Second
-	// quietTime is how long a watch must have lasted, and a file not have changed, before
-	// polls rely on events: the order of both is certain then.
+	// quietTime is how long a watch must have lasted, and a file not have changed without an
+	// event, before polls rely on events: the order of both is certain then.
 	quietTime = 10 * time.Second
 )
 

@@ -11,9 +11,8 @@ const quietLooks = 1024
 func (d *discoverer) lookAround(now time.Time) {
 	d.round++
 	rounds := (len(d.tracked)+len(d.asleep))/quietLooks + 1
-	for in := range d.tracked {
-		f := d.follows(in)
-		if f == nil || !d.full && !f.nameless && (f.slot+d.round)%rounds != 0 && d.isQuiet(f, now) {
+	for in, f := range d.tracked {
+		if !d.full && !f.nameless && (f.slot+d.round)%rounds != 0 && d.isQuiet(f, now) || d.follows(in) == nil {
 			continue
 		}
 		d.look(f, now)
@@ -28,10 +27,12 @@ func (d *discoverer) lookAround(now time.Time) {
 	d.full = false
 }
 
-// isQuiet reports that nothing has happened in the file for long, that nothing else is to
-// be done about it, and that an event would tell of a change.
+// isQuiet reports that nothing is to be done about the file, that an event would tell of a
+// change, and that events told of all its changes for long. The kernel queues the event
+// of a write behind the write, so a look for an event sees all of it, and what comes
+// after the look has an event of its own.
 func (d *discoverer) isQuiet(f *file, now time.Time) bool {
-	return now.Sub(f.changed) >= quietTime && f.seen.links == 1 && !f.rotated && f.isRead() && d.hints.vouch(&f.watch, f.real, now)
+	return now.Sub(f.untold) >= quietTime && f.seen.links == 1 && !f.rotated && f.isRead() && d.hints.vouch(&f.watch, f.real, now)
 }
 
 // isRead reports that nothing is left to read.

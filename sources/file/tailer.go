@@ -25,6 +25,7 @@ type inbox struct {
 
 	mu      sync.Mutex
 	noticed []*file // each once
+	closed  []*file // by the tailer, not yet forgotten by the discoverer
 	given   int     // files of the lane so far
 	whole   bool    // no more files will be given
 }
@@ -57,6 +58,22 @@ func (i *inbox) notice(f *file) {
 	}
 	i.mu.Unlock()
 	i.signal()
+}
+
+// leave says that the tailer has closed the file.
+func (i *inbox) leave(f *file) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.closed = append(i.closed, f)
+}
+
+// left returns the files that the tailer has closed since the last call.
+func (i *inbox) left() []*file {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	closed := i.closed
+	i.closed = nil
+	return closed
 }
 
 // complete says that no more files will be given.
@@ -409,6 +426,7 @@ func (t *tailer) closeReleased(f *file) bool {
 	f.closed = true
 	f.handle.Close()
 	t.unpackers.drop(f)
+	t.inbox.leave(f)
 	select {
 	case t.room <- struct{}{}:
 	default:

@@ -15,6 +15,9 @@ const (
 	turnPause = 10 * time.Millisecond
 	// queueSlack is how many entries of the queue may have left it beyond those that wait.
 	queueSlack = 100
+	// spareShare is the share of max_open_files that makes way beyond what is asked for, so
+	// that not each of many files that grow slowly looks for one to take the place of.
+	spareShare = 16
 )
 
 // enqueue lets files wait for a descriptor: those of one scan in the order of their
@@ -105,7 +108,7 @@ func (d *discoverer) makeRoom(now time.Time) {
 		}
 	}
 	slices.SortFunc(done, func(a, b *file) int { return a.changed.Compare(b.changed) })
-	for _, f := range done[:min(want, len(done))] {
+	for _, f := range done[:min(want+d.source.config.MaxOpenFiles/spareShare, len(done))] {
 		if way, _ := f.repose(); !f.isReleased() {
 			d.let(f, way)
 			d.moving = true
