@@ -42,6 +42,8 @@ type discoverer struct {
 	asleep   []*resting          // those of them that don't wait for a descriptor
 	quiet    int                 // where the next look at asleep begins
 	round    int                 // counts polls
+	measured time.Time           // when the lag was
+	idled    time.Time           // when idle files were last looked for
 	full     bool                // the next poll looks at all files
 	queue    []*resting          // in turn; some may have left it
 	moving   bool                // the last turn opened a file or let one go, and others wait
@@ -360,8 +362,18 @@ func (d *discoverer) fromEnd() bool {
 	return !d.scanned && d.source.first && d.source.config.StartAt == End
 }
 
+// isSpared reports that what looks at all open files can wait: there are many of them,
+// and it was done within a second.
+func (d *discoverer) isSpared(last, now time.Time) bool {
+	return len(d.tracked) > allLooks && now.Sub(last) < time.Second && !now.Before(last)
+}
+
 // measure refreshes the lag, and forgets failures that did not come back.
 func (d *discoverer) measure(now time.Time) {
+	if d.isSpared(d.measured, now) {
+		return
+	}
+	d.measured = now
 	lag := d.restLag
 	for _, f := range d.tracked {
 		lag += f.status().Lag

@@ -57,6 +57,14 @@ func mountOn(t *testing.T, dir string, arguments ...string) (unmount func()) {
 	return unmount
 }
 
+// mountOptions changes those of what is mounted on dir.
+func mountOptions(t *testing.T, dir, options string) {
+	t.Helper()
+	if out, err := exec.Command("mount", "-o", options, dir).CombinedOutput(); err != nil {
+		withoutMounts(t, "mount -o %s: %v\n%s", options, err, out)
+	}
+}
+
 // withoutMounts skips a test that needs a mount, unless it must not be skipped.
 func withoutMounts(t *testing.T, format string, args ...any) {
 	t.Helper()

@@ -17,6 +17,9 @@ const (
 	// merges a writer's events meanwhile, so that a busy file costs a thousand
 	// wake-ups a second at most, and each finds more than one line.
 	hintPause = time.Millisecond
+	// longPause is what it grows to while events come without a pause of their own, so that
+	// each wake-up finds those of several files.
+	longPause = 10 * time.Millisecond
 	// hintBurst bounds the events handled in one go.
 	hintBurst = 512
 )
@@ -29,10 +32,11 @@ type hints struct {
 	dirs    map[string]*watch // asked for
 	now     func() time.Time
 	warned  backoff
-	wanted  bool      // there should be a watcher
-	next    time.Time // without one: when to try again
-	checked time.Time // when the watches were last compared with what the watcher has
-	refused int       // watches of dirs that there are none for
+	lull    time.Duration // the next pause
+	wanted  bool          // there should be a watcher
+	next    time.Time     // without one: when to try again
+	checked time.Time     // when the watches were last compared with what the watcher has
+	refused int           // watches of dirs that there are none for
 }
 
 // watch is one watched folder.
@@ -192,13 +196,20 @@ func (h *hints) recovered() {
 	h.log.Info("changes of files cause events again")
 }
 
-// pause lets events gather.
+// pause lets events gather: longer while there are some each time, and not so many that
+// the kernel might run out of room for them.
 func (h *hints) pause(ctx context.Context) {
-	timer := time.NewTimer(hintPause)
+	h.lull = max(h.lull, hintPause)
+	timer := time.NewTimer(h.lull)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
+	}
+	if n := len(h.watcher.Events); n == 0 || n > hintBurst/2 {
+		h.lull = hintPause
+	} else {
+		h.lull = min(2*h.lull, longPause)
 	}
 }
 

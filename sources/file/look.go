@@ -2,15 +2,30 @@ package file
 
 import "time"
 
-// quietLooks is how many files, in which nothing happens and of which an event would
-// tell, a poll looks at nevertheless: each has its turn. What writes without an event,
-// as a program does that has mapped the file, is seen then.
-const quietLooks = 1024
+// Files in which nothing happens and of which an event would tell are looked at
+// nevertheless, each in its turn: what writes without an event, as a program does that
+// has mapped the file, is seen then.
+const (
+	// allLooks is how many files are few enough that each poll looks at all.
+	allLooks = 1024
+	// someLooks is how many of more files a poll looks at, if all of them had their turn
+	// after mostRounds polls.
+	someLooks  = 256
+	mostRounds = 100
+)
+
+// roundsOf is after how many polls each of so many quiet files was looked at.
+func roundsOf(files int) int {
+	if files <= allLooks {
+		return 1
+	}
+	return min(files/someLooks+1, max(mostRounds, files/allLooks+1))
+}
 
 // lookAround looks at the files that are followed, and at those at rest.
 func (d *discoverer) lookAround(now time.Time) {
 	d.round++
-	rounds := (len(d.tracked)+len(d.asleep))/quietLooks + 1
+	rounds := roundsOf(len(d.tracked) + len(d.asleep))
 	for in, f := range d.tracked {
 		if !d.full && !f.nameless && (f.slot+d.round)%rounds != 0 && d.isQuiet(f, now) || d.follows(in) == nil {
 			continue

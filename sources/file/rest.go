@@ -278,9 +278,10 @@ func (d *discoverer) ignore(c *candidate, now time.Time) {
 // reposeIdle closes what has been idle for long.
 func (d *discoverer) reposeIdle(now time.Time) {
 	idle := d.source.config.CloseIdle
-	if idle == 0 || d.source.config.Once {
+	if idle == 0 || d.source.config.Once || d.isSpared(d.idled, now) {
 		return
 	}
+	d.idled = now
 	for _, f := range d.tracked {
 		if f.nameless || now.Sub(f.changed) < idle {
 			continue
