@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"github.com/barnabas-agent/barnabas/core/watchdog"
@@ -40,7 +37,7 @@ type discoverer struct {
 	now      time.Time           // of the last look around
 	beds     map[string]*resting // files at rest, by real path
 	asleep   []*resting          // those of them that don't wait for a descriptor
-	quiet    int                 // where the next look at asleep begins
+	laid     int                 // files so far
 	round    int                 // counts polls
 	measured time.Time           // when the lag was
 	idled    time.Time           // when idle files were last looked for
@@ -180,90 +177,6 @@ func (d *discoverer) freed() {
 	if failed := d.failures[noDescriptors]; failed != nil {
 		failed.next = time.Time{}
 	}
-}
-
-// turns forgets what the tailers have closed, and opens what waits.
-func (d *discoverer) turns(now time.Time) {
-	d.collect()
-	if len(d.queue) > 0 {
-		d.admit(now)
-	}
-}
-
-// turnSoon opens what waits now if a descriptor is free, else with the others that wait
-// by then: making room looks at all open files.
-func (d *discoverer) turnSoon(now time.Time) {
-	d.collect()
-	if d.isCrowded(now) {
-		d.moving = true
-		return
-	}
-	d.admit(now)
-}
-
-// collect forgets what the tailers have closed.
-func (d *discoverer) collect() {
-	for _, i := range d.inboxes {
-		for _, f := range i.left() {
-			d.follows(f.identity.inode)
-		}
-	}
-}
-
-// hintAll handles an event and those that wait behind it, up to a bound.
-func (d *discoverer) hintAll(event fsnotify.Event, events <-chan fsnotify.Event) (rescan bool) {
-	now := d.source.config.Now()
-	for range hintBurst {
-		rescan = d.hint(event, now) || rescan
-		select {
-		case event = <-events:
-		default:
-			return rescan
-		}
-	}
-	return rescan
-}
-
-// hint handles one event. It reports whether names changed in a way that only a
-// scan can follow.
-func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
-	f, r := d.names[event.Name], d.beds[event.Name]
-	if event.Has(fsnotify.Rename) || event.Has(fsnotify.Remove) {
-		return d.hints.forget(event.Name) || f != nil || r != nil
-	}
-	if f != nil {
-		untold := f.untold
-		d.look(f, now)
-		f.untold = untold
-	}
-	switch {
-	case r == nil:
-	case r.reason == FileWaits && d.held[r.real] != nil:
-		d.turns(now)
-	case r.reason != FileWaits && r.differs():
-		d.enqueue([]*resting{d.waiter(r, &r.candidate)})
-		d.turnSoon(now)
-	}
-	if !event.Has(fsnotify.Create) {
-		return false
-	}
-	c := d.source.walker.inspectCreated(event.Name)
-	if c == nil {
-		info, err := os.Lstat(event.Name)
-		if errors.Is(err, fs.ErrNotExist) && d.source.walker.matches(event.Name) {
-			d.neverSeen(event.Name, 0, now)
-		}
-		return err == nil && !info.Mode().IsRegular()
-	}
-	if d.follows(c.look.inode) != nil || d.source.resting[c.look.inode] != nil {
-		return true // renamed
-	}
-	if d.ignores(c, now) {
-		return true
-	}
-	d.enqueue([]*resting{d.waiter(nil, c)})
-	d.turns(now)
-	return f != nil
 }
 
 // poll scans once and takes the consequences.

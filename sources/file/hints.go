@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -219,4 +220,62 @@ func (h *hints) close() {
 			h.log.Warn("the watcher of folders did not close", "error", err)
 		}
 	}
+}
+
+// hintAll handles an event and those that wait behind it, up to a bound.
+func (d *discoverer) hintAll(event fsnotify.Event, events <-chan fsnotify.Event) (rescan bool) {
+	now := d.source.config.Now()
+	for handled := 1; ; handled++ {
+		rescan = d.hint(event, now) || rescan
+		if handled == hintBurst {
+			return rescan
+		}
+		select {
+		case event = <-events:
+		default:
+			return rescan
+		}
+	}
+}
+
+// hint handles one event. It reports whether names changed in a way that only a
+// scan can follow.
+func (d *discoverer) hint(event fsnotify.Event, now time.Time) (rescan bool) {
+	f, r := d.names[event.Name], d.beds[event.Name]
+	if event.Has(fsnotify.Rename) || event.Has(fsnotify.Remove) {
+		return d.hints.forget(event.Name) || f != nil || r != nil
+	}
+	if f != nil {
+		untold := f.untold
+		d.look(f, now)
+		f.untold = untold
+	}
+	switch {
+	case r == nil:
+	case r.reason == FileWaits && d.held[r.real] != nil:
+		d.turns(now)
+	case r.reason != FileWaits && r.differs():
+		d.enqueue([]*resting{d.waiter(r, &r.candidate)})
+		d.turnSoon(now)
+	}
+	if !event.Has(fsnotify.Create) {
+		return false
+	}
+	c := d.source.walker.inspectCreated(event.Name)
+	if c == nil {
+		info, err := os.Lstat(event.Name)
+		if errors.Is(err, fs.ErrNotExist) && d.source.walker.matches(event.Name) {
+			d.neverSeen(event.Name, 0, now)
+		}
+		return err == nil && !info.Mode().IsRegular()
+	}
+	if d.follows(c.look.inode) != nil || d.source.resting[c.look.inode] != nil {
+		return true // renamed
+	}
+	if d.ignores(c, now) {
+		return true
+	}
+	d.enqueue([]*resting{d.waiter(nil, c)})
+	d.turns(now)
+	return f != nil
 }

@@ -60,15 +60,9 @@ func (f *file) isRead() bool {
 // lookAtRest looks at files at rest: all those that no event would tell of, and of the
 // others one in so many rounds.
 func (d *discoverer) lookAtRest(rounds int, now time.Time) {
-	count := (len(d.asleep) + rounds - 1) / rounds
-	from := d.quiet
-	if from >= len(d.asleep) {
-		from = 0
-	}
-	d.quiet = from + count
 	var stirred []*resting
-	for i, r := range d.asleep {
-		if !d.full && (i < from || i >= from+count) && r.look.links == 1 && d.hints.vouch(&r.watch, r.real, now) {
+	for _, r := range d.asleep {
+		if !d.full && (r.slot+d.round)%rounds != 0 && r.look.links == 1 && d.hints.vouch(&r.watch, r.real, now) {
 			continue
 		}
 		if d.isDue(r, now) || r.differs() {

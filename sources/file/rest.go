@@ -29,6 +29,7 @@ type resting struct {
 	rotated   bool
 	watch     *watch // of its folder
 	place     int    // among discoverer.asleep
+	slot      int    // decides in which polls it is looked at
 	fromEnd   bool   // once opened, it is read from its end on: that at the time of look
 }
 
@@ -146,6 +147,8 @@ func (d *discoverer) lay(r *resting) {
 	if r.reason != FileWaits {
 		r.place = len(d.asleep)
 		d.asleep = append(d.asleep, r)
+		d.laid++
+		r.slot = d.laid
 	}
 	d.restLag += r.status().Lag
 }

@@ -148,3 +148,31 @@ func (d *discoverer) crowd(held, waiting int, now time.Time) {
 		d.source.log.Error("no file can be opened: " + problem)
 	}
 }
+
+// turns forgets what the tailers have closed, and opens what waits.
+func (d *discoverer) turns(now time.Time) {
+	d.collect()
+	if len(d.queue) > 0 {
+		d.admit(now)
+	}
+}
+
+// turnSoon opens what waits now if a descriptor is free, else with the others that wait
+// by then: making room looks at all open files.
+func (d *discoverer) turnSoon(now time.Time) {
+	d.collect()
+	if d.isCrowded(now) {
+		d.moving = true
+		return
+	}
+	d.admit(now)
+}
+
+// collect forgets what the tailers have closed.
+func (d *discoverer) collect() {
+	for _, i := range d.inboxes {
+		for _, f := range i.left() {
+			d.follows(f.identity.inode)
+		}
+	}
+}
