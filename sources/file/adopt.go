@@ -42,7 +42,7 @@ func (d *discoverer) adopt(r *resting, now time.Time) bool {
 	delete(d.failures, r.path)
 	f.rotated = r.rotated && f.emitted.content == f.content // another file may have its inode
 	if d.source.config.Once {
-		f.limit = r.look.size // what it held at the start
+		f.limit = min(r.look.size, f.size) // what it held at the start, and is still there
 	}
 	f.given = d.source.given.Load() + 1                                    // what it resumed from may not be durable before
 	if r.given > 0 && f.emitted.content == f.content && f.seen == r.look { // nothing has happened since

@@ -193,6 +193,24 @@ func TestWaitingFilesAreRenamed(t *testing.T) {
 	l.expect("a", "aa", "b")
 }
 
+// TestOnceEndsThoughAWaitingFileIsCut: it has less than at the start.
+func TestOnceEndsThoughAWaitingFileIsCut(t *testing.T) {
+	l := newLife(t, func(c *Config) { c.Once, c.MaxOpenFiles = true, 1 })
+	l.write("a.log", "one\n")
+	l.write("b.log", "two, and more\n")
+	l.pass(0)
+	mustDo(t, os.Truncate(l.path("b.log"), 3))
+	for range 3 {
+		l.deliver()
+		l.discoverer.again(l.clock)
+		l.readAll()
+	}
+	l.expect("one", "two")
+	if files, settled := l.tailer.inbox.expected(); !settled || files != l.tailer.finished {
+		t.Errorf("it does not end: %d of %d files are finished", l.tailer.finished, files)
+	}
+}
+
 // TestAWaitingFileIsRotatedBeforeItsTurn, and no scan comes between: the one that took its name
 // is not read in its place.
 func TestAWaitingFileIsRotatedBeforeItsTurn(t *testing.T) {

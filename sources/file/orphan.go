@@ -167,7 +167,7 @@ func (d *discoverer) searchUnread(r *resting, now time.Time) {
 	}
 	f.rotated, f.nameless = true, true
 	if d.source.config.Once {
-		f.limit = r.look.size // what it held at the start
+		f.limit = min(r.look.size, f.size) // what it held at the start, and is still there
 	}
 	d.place(f, now)
 }
