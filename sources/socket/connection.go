@@ -231,10 +231,11 @@ func (c *connection) borrow(ctx context.Context) (t *turn, room int, err error) 
 	return t, smallBuffer - begun, err
 }
 
-// take cuts what was read into frames and appends them, those before a broken one too.
+// take cuts what was read into frames and appends them, those before a broken one
+// too. Behind a frame that was not taken none is: they are counted alone.
 func (c *connection) take(ctx context.Context, chunk []byte, entries []spool.Entry, now time.Time) error {
 	within := c.cutter.Begun() > 0
-	var broken error
+	var broken, failed error
 	for more := true; more; {
 		var frame []byte
 		frame, chunk, more, broken = c.cutter.Next(chunk)
@@ -243,8 +244,10 @@ func (c *connection) take(ctx context.Context, chunk []byte, entries []spool.Ent
 			within = false
 		}
 		if len(entries) == cap(entries) || !more && len(entries) > 0 {
-			if err := c.append(ctx, entries); err != nil {
-				return err
+			if failed == nil {
+				failed = c.append(ctx, entries)
+			} else {
+				c.source.meter.drop(dropReason(failed), len(entries))
 			}
 			entries = entries[:0]
 		}
@@ -252,7 +255,18 @@ func (c *connection) take(ctx context.Context, chunk []byte, entries []spool.Ent
 	if !within {
 		c.begun = time.Now()
 	}
+	if failed != nil {
+		return failed
+	}
 	return broken
+}
+
+// dropReason is what a record counts as that follows one which was not taken.
+func dropReason(failed error) string {
+	if errors.Is(failed, errStopped) {
+		return dropStopped
+	}
+	return dropFailed
 }
 
 // append waits until the spool has taken the records.

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -335,4 +337,28 @@ func TestAllowListKnowsMappedAddresses(t *testing.T) {
 	if !(allowList{netip.MustParsePrefix("fe80::/10")}).allows(netip.MustParseAddr("fe80::1%eth0")) {
 		t.Error("an address with a zone is not in its network")
 	}
+}
+
+// What was read and not taken is counted to the last frame, those behind the ones that were refused too.
+func TestEveryFrameThatAStopLeavesIsCounted(t *testing.T) {
+	r := start(t, func(c *Config, sc *spool.Config) { c.MaxFrame, sc.MaxSize = 4<<10, 1<<20 },
+		patient(func(p *patience) { p.stop = 300 * time.Millisecond }))
+	r.lane.Limit(0)
+	const lines = 3 * smallEntries
+	c := r.dial()
+	// Records as long as those that are sent, so that no room is left for any.
+	filling, full := context.WithCancel(t.Context())
+	var filler sync.WaitGroup
+	filler.Go(func() {
+		for filling.Err() == nil {
+			_, _ = r.source.spool.Enqueue(filling, []spool.Entry{{Peer: c.LocalAddr().String(), Value: []byte("f")}})
+		}
+	})
+	sourcetest.Eventually(t, func() bool { return r.source.spool.Status().Problem != "" }, "a full spool")
+	full()
+	filler.Wait()
+	r.send(c, strings.Repeat("w\n", lines))
+	sourcetest.Eventually(t, func() bool { return len(r.source.turns.small) < smallTurns }, "the connection waits for the spool")
+	r.running.Stop()
+	r.dropped(dropStopped, lines)
 }
