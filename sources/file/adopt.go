@@ -36,9 +36,6 @@ func (d *discoverer) adopt(r *resting, now time.Time) bool {
 		}
 		return true
 	}
-	if other := d.source.resting[f.identity.inode]; other != nil {
-		d.lift(other) // the name leads to another file than before
-	}
 	delete(d.failures, r.path)
 	f.rotated = r.rotated && f.emitted.content == f.content // another file may have its inode
 	if d.source.config.Once {
@@ -58,9 +55,9 @@ func (d *discoverer) open(r *resting, now time.Time) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if (d.source.config.Once || r.saved == nil) && r.isElsewhere() { // nothing else would remember the one that waited
+	if l, err := lookAt(int(handle.Fd())); err != nil || l.inode != r.look.inode { // nothing else would remember the one that waited
 		handle.Close()
-		return nil, fmt.Errorf("another file has the name %s: %w", r.path, fs.ErrNotExist)
+		return nil, fmt.Errorf("another file has the name %s: %w", r.path, errors.Join(err, fs.ErrNotExist))
 	}
 	if d.holds(handle, &r.candidate, now) || d.recognises(handle, &r.candidate, now) {
 		handle.Close()

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/barnabas-agent/barnabas/core/watchdog"
 )
 
@@ -316,12 +314,15 @@ func (d *discoverer) look(f *file, now time.Time) {
 // named handles a tracked file that a scan found.
 func (d *discoverer) named(f *file, c *candidate, now time.Time) {
 	f.nameless = false
-	if f.path != c.path || f.real != c.real {
+	switch {
+	case f.path != c.path || f.real != c.real:
 		d.unname(f)
 		d.left[f.path] = f
 		f.rename(c)
 		d.names[f.path], d.names[f.real] = f, f
 		d.source.decided(f.identity, "", Decision{Time: now, Path: f.path, What: Renamed, Reason: "it was found under this name", Size: c.look.size})
+	case f.root != c.root || f.relative != c.relative: // it was read on under another name meanwhile
+		f.move(c)
 	}
 	if f.rotated {
 		f.found()
@@ -401,9 +402,6 @@ func (d *discoverer) unname(f *file) {
 
 // noDescriptors takes the place of a path in failures that are no path's own.
 const noDescriptors = ""
-
-// isShort reports that process or system have no descriptor left.
-func isShort(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
 
 // isTooEarly says whether it is too early for another attempt at a path.
 func (d *discoverer) isTooEarly(path string, now time.Time) bool {

@@ -239,6 +239,13 @@ func (f *file) rename(c *candidate) {
 	f.rotated = true
 }
 
+// move gives the file the way by which it is opened again.
+func (f *file) move(c *candidate) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.root, f.relative = c.root, c.relative
+}
+
 // found says that the file has a name that matches.
 func (f *file) found() {
 	f.mu.Lock()

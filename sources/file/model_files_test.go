@@ -218,7 +218,7 @@ func (m *model) copyOf(name string, th *thing) {
 		m.add(to, fresh, m.newLine()+"\n"+th.body.bytes)
 		return
 	}
-	fresh.copied = true
+	fresh.copied, th.copied = true, true // whichever is cut, the other may be read in its place
 	m.add(to, fresh, th.body.bytes)
 	fresh.body.delivered = th.body.delivered
 }

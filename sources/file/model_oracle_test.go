@@ -16,7 +16,7 @@ type thing struct {
 	body    *body    // what it holds
 	bodies  []*body  // all that it held
 	writer  *os.File // of a program that has it open; nil without
-	copied  bool     // it was made as a copy, and may be read in the place of another
+	copied  bool     // it is a copy or has one, and may be read in the place of another
 	moved   bool     // some name came to it or went: its last line may count as complete
 	durable mark     // what the store has
 

@@ -54,6 +54,9 @@ func openBeneath(root, relative string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), path), nil
 }
 
+// isShort reports that process or system have no descriptor left.
+func isShort(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
+
 // look is what a stat of a file says.
 type look struct {
 	inode    inode
@@ -90,12 +93,21 @@ func identify(fd int, in inode) identity {
 	if version, err := unix.IoctlGetUint32(fd, getVersion); err == nil {
 		return identity{inode: in, kind: generationInode, generation: uint64(version)}
 	}
-	var stat unix.Statx_t
-	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &stat)
-	if err == nil && stat.Mask&unix.STATX_BTIME != 0 {
-		return identity{inode: in, kind: generationBirth, generation: uint64(stat.Btime.Sec)*1e9 + uint64(stat.Btime.Nsec)}
+	if born := bornAt(fd, ""); born != 0 {
+		return identity{inode: in, kind: generationBirth, generation: born}
 	}
 	return identity{inode: in}
+}
+
+// bornAt returns when the file at path, or with "" the open one, was made, in
+// nanoseconds since the Unix epoch; 0 if its filesystem doesn't say.
+func bornAt(fd int, path string) uint64 {
+	var stat unix.Statx_t
+	err := unix.Statx(fd, path, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BTIME, &stat)
+	if err != nil || stat.Mask&unix.STATX_BTIME == 0 {
+		return 0
+	}
+	return uint64(stat.Btime.Sec)*1e9 + uint64(stat.Btime.Nsec)
 }
 
 // gather reads the evidence that decide needs beside the saved state.

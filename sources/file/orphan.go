@@ -157,6 +157,11 @@ func (d *discoverer) searchUnread(r *resting, now time.Time) {
 		d.fail(path, err, now)
 		return
 	}
+	if born := bornAt(int(handle.Fd()), ""); born != 0 && r.born != 0 && born != r.born { // its inode number was given again
+		handle.Close()
+		d.neverSeen(r.path, r.look.size, now)
+		return
+	}
 	f, err := d.begin(handle, candidate{path: r.path, real: path, root: dir, relative: name}, false, now)
 	if err != nil {
 		d.fail(path, err, now)

@@ -67,7 +67,7 @@ func (f *file) suspectLocked(size int64) {
 		return
 	}
 	compare := f.keptLocked
-	if f.size > max(f.cursor, f.scanned) || len(f.tail) < guardSize {
+	if f.size > max(f.cursor, f.scanned) || len(f.tail) < guardSize || f.yielding {
 		compare = f.provenLocked
 	}
 	if same, err := compare(); err == nil && !same {

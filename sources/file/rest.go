@@ -27,6 +27,7 @@ type resting struct {
 	given     uint64    // the checkpoint with which saved became durable
 	reason    string    // for people, one of the values of FileStatus.State
 	rotated   bool
+	born      uint64 // of one that waits unread; 0: not known
 	watch     *watch // of its folder
 	place     int    // among discoverer.asleep
 	slot      int    // decides in which polls it is looked at
@@ -191,12 +192,6 @@ func (r *resting) differs() bool {
 		return false
 	}
 	return l != r.look
-}
-
-// isElsewhere reports that another file has the name by now.
-func (r *resting) isElsewhere() bool {
-	var stat unix.Stat_t
-	return unix.Lstat(r.real, &stat) == nil && lookOf(&stat).inode != r.look.inode
 }
 
 // isUntouched reports that the file is ignored, and that nothing of it was ever read.

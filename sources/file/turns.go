@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -43,7 +45,10 @@ func (d *discoverer) waiter(r *resting, c *candidate) *resting {
 		w.look = r.look
 		w.saved, w.changed, w.spent, w.given = r.saved, r.changed, r.spent, r.given
 		w.rotated = r.rotated || r.path != c.path
+		w.born = r.born
 		d.lift(r)
+	} else if d.source.config.MaxOpenFiles > 0 {
+		w.born = bornAt(unix.AT_FDCWD, c.real)
 	}
 	d.lay(w)
 	return w

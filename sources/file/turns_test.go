@@ -7,6 +7,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/barnabas-agent/barnabas/sources/sourcetest"
 )
 
 // crowdedLife has one descriptor, held by a file with a backlog of many batches, and a
@@ -138,5 +143,101 @@ func TestTurnsGoOnForEver(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Fatalf("round %d: read %q", n, got)
 		}
+	}
+}
+
+// TestReturnedFileIsOpenedByItsName: it was read on under a name that no pattern
+// matches, and got its old one back before it made way.
+func TestReturnedFileIsOpenedByItsName(t *testing.T) {
+	r := newRig(t, "*.log")
+	r.write("a.log", "one\n")
+	r.start()
+	r.expect("one")
+	r.commit()
+	r.crash()
+	r.rename("a.log", "old")
+	r.write("old", "two\n")
+	l := &life{steps: newStepsIn(t, r.dir, func(c *Config) { c.MaxOpenFiles, c.Saved = 1, r.positions.Saved() }), clock: time.Now()}
+	l.pass(time.Second)
+	l.expect("two")
+	r.rename("old", "a.log")
+	l.write("old", "strange\n")
+	l.write("b.log", "others\n")
+	for range 5 {
+		l.pass(2 * time.Second)
+		l.deliver()
+	}
+	l.write("a.log", "three\n")
+	for range 5 {
+		l.pass(2 * time.Second)
+		l.deliver()
+	}
+	l.expect("two", "others", "three")
+}
+
+// TestInodeOfAWaitingFileIsGivenAgain, to one that no pattern matches: that is not read.
+func TestInodeOfAWaitingFileIsGivenAgain(t *testing.T) {
+	dir := mountExt4(t, "8M")
+	l := &life{steps: newStepsIn(t, dir, func(c *Config) { c.MaxOpenFiles = 1 }), clock: time.Now()}
+	l.write("a.log", "first\n")
+	l.write("b.log", "next\n")
+	l.discoverer.poll(l.clock)
+	before, err := os.Stat(l.path("b.log"))
+	mustDo(t, err)
+	born := bornAt(unix.AT_FDCWD, l.path("b.log"))
+	mustDo(t, os.Remove(l.path("b.log")))
+	for l.write("other", "secret\n"); bornAt(unix.AT_FDCWD, l.path("other")) == born; l.write("other", "secret\n") {
+		mustDo(t, os.Remove(l.path("other")))
+	}
+	after, err := os.Stat(l.path("other"))
+	mustDo(t, err)
+	if !os.SameFile(before, after) {
+		t.Skip("the inode number was not given again")
+	}
+	for range 5 {
+		l.pass(2 * time.Second)
+		l.deliver()
+	}
+	l.expect("first")
+	if lost := lostBytes(t, l.source, lostUnopened); lost != len("next\n") {
+		t.Errorf("%d bytes are counted as lost", lost)
+	}
+}
+
+// TestPartOfALineThatIsRewrittenWhileItsFileYields: no position is saved with first
+// bytes of which some are those before and some those after.
+func TestPartOfALineThatIsRewrittenWhileItsFileYields(t *testing.T) {
+	l := newLife(t, func(c *Config) { c.MaxOpenFiles = 1 })
+	l.write("a.log", strings.Repeat("a line of some length\n", 20)+"part")
+	l.write("b.log", "next\n")
+	l.discoverer.poll(l.clock)
+	l.readAll()
+	l.clock = l.clock.Add(2 * turnTime)
+	l.discoverer.poll(l.clock) // asks it to yield
+	mustDo(t, os.Truncate(l.path("a.log"), 20*22))
+	l.write("a.log", "another line\n")
+	l.discoverer.poll(l.clock)
+	l.deliver()
+	positions := sourcetest.Positions{}
+	positions.Commit(l.source)
+	content, err := os.ReadFile(l.path("a.log"))
+	mustDo(t, err)
+	for _, f := range l.discoverer.tracked {
+		encoded := positions[f.key]
+		if encoded == nil {
+			continue
+		}
+		s, err := decodeState(encoded)
+		mustDo(t, err)
+		if s.position > 0 && xxhash.Sum64(content[:s.headLength]) != s.headHash {
+			t.Errorf("position %d is saved with the hash of %d bytes that the file never held", s.position, s.headLength)
+		}
+	}
+	for range 10 {
+		l.pass(2 * time.Second)
+		l.deliver()
+	}
+	if got := l.lane.Values(); !slices.Contains(got, "another line") || !slices.Contains(got, "next") {
+		t.Errorf("the last of %d records is %q", len(got), got[len(got)-1])
 	}
 }
