@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -148,8 +150,12 @@ func writePipeline(w io.Writer, p *admin.Pipeline) {
 	}
 	for _, source := range p.Sources {
 		fmt.Fprintf(w, "  source %s\tlag %s\t%s\n", printable(source.Name), bytesText(source.LagBytes), sourceText(&source))
-		for _, file := range source.Files {
+		files, others := laggards(source.Files)
+		for _, file := range files {
 			fmt.Fprintf(w, "    %s\tlag %s\t%d of %d bytes delivered\n", printable(file.Path), bytesText(file.Lag), file.Delivered, file.Size)
+		}
+		if len(others) > 0 {
+			fmt.Fprintf(w, "    and %s\tlag %s\tall are in `barnabas files list`\n", count(len(others), "other file"), bytesText(lagOf(others)))
 		}
 	}
 	for _, stage := range p.Stages {
@@ -161,6 +167,27 @@ func writePipeline(w io.Writer, p *admin.Pipeline) {
 			fmt.Fprintf(w, "    instance %d\t%s\tpid %d, %s\n", n, one.State, one.PID, count(int(one.Restarts), "restart"))
 		}
 	}
+}
+
+// mostFiles is how many files of a source are printed for people.
+const mostFiles = 20
+
+// laggards returns the files to print, those with the most lag where there are too many
+// for all, and the others.
+func laggards(all []admin.File) (files, others []admin.File) {
+	if len(all) <= mostFiles {
+		return all, nil
+	}
+	sorted := slices.Clone(all)
+	slices.SortStableFunc(sorted, func(a, b admin.File) int { return cmp.Compare(b.Lag, a.Lag) })
+	return sorted[:mostFiles], sorted[mostFiles:]
+}
+
+func lagOf(files []admin.File) (lag int64) {
+	for _, file := range files {
+		lag += file.Lag
+	}
+	return lag
 }
 
 // sourceText says what a source has beside its lag.

@@ -144,6 +144,9 @@ func (d *discoverer) adopted(saved *state, f *file, verdict decision, now time.T
 	switch {
 	case verdict.resumed:
 		decision.What = Resumed
+		if saved.parked {
+			decision.What = Reopened
+		}
 		if saved.path != f.path && d.left[saved.path] == nil {
 			d.left[saved.path] = f // its successor has that name
 		}

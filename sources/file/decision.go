@@ -28,6 +28,7 @@ type What string
 const (
 	Followed  What = "followed"    // it is new: read from its beginning, or from its end with start_at
 	Resumed   What = "resumed"     // read on from its saved position
+	Reopened  What = "opened"      // it was at rest, or waited for its turn: read on
 	ReadAnew  What = "read anew"   // from its beginning, though there was a position
 	ReadCopy  What = "copy read"   // it holds what another file held that was cut, and is read in its place
 	HeldBack  What = "held back"   // it may be such a copy: not read before that is known
@@ -63,6 +64,8 @@ func (w What) message() (message string, level slog.Level) {
 		return "file begins with a hole: it is read from behind that", slog.LevelInfo
 	case Unread:
 		return "file can't be read: tried again, other files go on", slog.LevelError
+	case Reopened:
+		return "file is opened again: it is read on", slog.LevelDebug
 	case Rests:
 		return "file is closed until something is to be read in it", slog.LevelDebug
 	case Ignored:

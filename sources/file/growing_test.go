@@ -235,3 +235,19 @@ func residentSize(t testing.TB) int64 {
 	mustMake(t, err)
 	return pages * int64(os.Getpagesize())
 }
+
+// TestMemoryOfManyFiles holds the budget for files that are not open (docs/files.md): it was
+// 1.3 KiB of live heap for each of 100,000.
+func TestMemoryOfManyFiles(t *testing.T) {
+	g := growth{files: 5000}
+	dir := t.TempDir()
+	g.make(t, dir)
+	before := heapInUse()
+	r := g.read(t, dir, func(c *Config) { c.MaxOpenFiles = 50 })
+	defer r.stop()
+	perFile := (heapInUse() - before) / int64(g.files)
+	t.Logf("%d bytes for each file", perFile)
+	if perFile > 3<<10 {
+		t.Errorf("%d bytes for each file are too many", perFile)
+	}
+}

@@ -111,6 +111,7 @@ func (f *file) mayLeaveLocked() bool {
 func (d *discoverer) rest(f *file) {
 	c := f.candidate
 	c.look = f.seen
+	f.last.parked = true
 	d.source.settle(f.identity, f.last) // before given is known: no checkpoint up to it has more than this
 	r := &resting{candidate: c, saved: f.last, changed: f.changed, spent: f.spent, given: d.source.given.Load() + 1, reason: FileAtRest, rotated: f.rotated}
 	if r.spent.IsZero() {

@@ -67,6 +67,8 @@ type state struct {
 	layout      int    // of its charset
 	seen        int64  // so much was read of the file as it is, and
 	seenHash    uint64 // this is evidenceOf it
+
+	parked bool // by this run, which closed the file; not saved
 }
 
 // fields returns what is encoded behind the fixed part, in the order of tags.
