@@ -458,3 +458,26 @@ func TestCopyThatEndsBeforeTheCut(t *testing.T) {
 		t.Errorf("%d bytes are counted as lost, %d were", lost, len(between))
 	}
 }
+
+// TestCopyAfterACutWithoutOne, a moment later: it holds lines of which nothing was known
+// when its file was cut.
+func TestCopyAfterACutWithoutOne(t *testing.T) {
+	l := newLife(t, func(*Config) {})
+	l.write("a.log", strings.Repeat("a line that is read\n", 10))
+	l.pass(time.Second)
+	mustDo(t, os.WriteFile(l.path("a.log"), nil, 0o600))
+	l.pass(time.Millisecond)
+	l.write("a.log", strings.Repeat("another line that is read\n", 10))
+	l.pass(time.Millisecond)
+	l.deliver()
+	l.write("a.log", "unseen\n")
+	content, err := os.ReadFile(l.path("a.log"))
+	mustDo(t, err)
+	mustDo(t, os.WriteFile(l.path("a.log.1"), content, 0o600))
+	mustDo(t, os.WriteFile(l.path("a.log"), nil, 0o600))
+	l.pass(time.Millisecond)
+	l.pass(2 * copyPatience)
+	if got := l.lane.Values(); len(got) < 21 || got[len(got)-1] != "unseen" {
+		t.Errorf("%d records, the last is %q", len(got), got[len(got)-1])
+	}
+}

@@ -55,6 +55,7 @@ type file struct {
 	rewrites backoff      // spaces what is said of them; owned by the discoverer
 	cut      time.Time    // when the discoverer first dealt with a content that is gone; owned by it
 	searched time.Time    // when it last looked for a copy in vain; owned by it
+	folder   int64        // when the file's folder had changed at that time; owned by it
 	ahead    []byte       // while a line is open, up to guardSize bytes before scanned; owned by the tailer
 	noticed  bool         // in the inbox; guarded by the inbox
 	awaited  bool         // in the inbox for the first time; guarded by the inbox

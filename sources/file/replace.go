@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	"golang.org/x/sys/unix"
 )
 
 // A content that is gone was cut, or overwritten. The discoverer notices it by the
@@ -264,20 +266,30 @@ func (d *discoverer) replaced(f *file, past *state, reason string, now time.Time
 	d.inboxes[f.lane].notice(f)
 }
 
-// searchCopy looks for a copy. A file that is rewritten again and again, and read
-// each time, is not looked for each time.
+// searchCopy looks for a copy. For a file that is rewritten again and again, and read
+// each time, that is not done each time, unless names came or went in its folder: a
+// copy may hold more than was known of the file.
 func (d *discoverer) searchCopy(f *file, past *state, now time.Time) *copied {
 	if f.cut.IsZero() {
 		f.cut = now
 	}
-	if past.size <= past.position && now.Sub(f.searched) < copyPatience {
+	folder, err := changeOf(filepath.Dir(past.real))
+	if past.size <= past.position && now.Sub(f.searched) < copyPatience && err == nil && folder == f.folder {
 		return nil
 	}
 	c := d.findCopy(past)
 	if c == nil {
-		f.searched = now
+		f.searched, f.folder = now, folder
 	}
 	return c
+}
+
+// changeOf returns when names of a folder last came or went, in nanoseconds since the
+// Unix epoch.
+func changeOf(dir string) (int64, error) {
+	var stat unix.Stat_t
+	err := unix.Stat(dir, &stat)
+	return stat.Mtim.Nano(), err
 }
 
 // begunAnew says so, the more seldom the more often it happens.
