@@ -196,11 +196,13 @@ func BenchmarkGrowing(b *testing.B) {
 		growth
 		open int
 	}{
+		{growth{10_000, 10_000, 167, 5000}, 1024},
 		{growth{10_000, 10_000, 1000, 30_000}, 1024},
+		{growth{10_000, 10_000, 167, 5000}, 16384},
 		{growth{10_000, 10_000, 1000, 30_000}, 16384},
 		{growth{100_000, 1000, 1000, 30_000}, 1024},
 	} {
-		b.Run(fmt.Sprintf("%d of %d files, %d open", c.active, c.files, c.open), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%d of %d files, %d lines a second, %d open", c.active, c.files, c.rate, c.open), func(b *testing.B) {
 			for range b.N {
 				c.benchmark(b, c.open)
 			}
