@@ -112,6 +112,18 @@ func (r *rig) expect(values ...string) {
 		got[same:min(same+5, len(got))], values[same:min(same+5, len(values))])
 }
 
+// opened waits until so many files are open: one that was seen may still wait for that,
+// and loses its place before its successor when it is renamed meanwhile.
+func (r *rig) opened(want int) {
+	r.Helper()
+	open := func() int {
+		r.source.mu.Lock()
+		defer r.source.mu.Unlock()
+		return len(r.source.files)
+	}
+	sourcetest.Eventually(r, func() bool { return open() == want }, "%d open files, there are %d", want, open())
+}
+
 // tracked waits until exactly these files are followed, by their path's last part.
 func (r *rig) tracked(names ...string) {
 	r.Helper()

@@ -40,7 +40,7 @@ func TestGenerationsRotatedWhileNothingIsDelivered(t *testing.T) {
 	r.startOn(r.lane)
 	var want []string
 	for n := range 6 {
-		r.tracked(slicesOf("a.log", n+1)...)
+		r.opened(n + 1)
 		want = append(want, fmt.Sprint(n), fmt.Sprintf("%d late", n))
 		r.write("a.log", fmt.Sprintf("%d late\n", n))
 		r.rename("a.log", fmt.Sprintf("a.log.%d", n))
@@ -63,7 +63,7 @@ func TestSuccessorIsReadAfterItsPredecessor(t *testing.T) {
 	const backlog = 20000
 	r.write("a.log", strings.Repeat("old\n", backlog))
 	r.startOn(r.lane)
-	r.tracked("a.log")
+	r.opened(1)
 	r.rename("a.log", "gone")
 	r.write("a.log", strings.Repeat("new\n", backlog))
 	r.tracked("a.log", "a.log")
