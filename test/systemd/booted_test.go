@@ -74,7 +74,7 @@ func install(t *testing.T, into string) {
 	if err != nil || len(packages) != 1 {
 		t.Fatalf("packages %v in dist (%v): run make package first", packages, err)
 	}
-	copyFile(t, packages[0], filepath.Join(into, "root/barnabas.deb"), 0o644)
+	copyFile(t, packages[0], filepath.Join(into, "srv/barnabas.deb"), 0o644)
 	if err := os.MkdirAll(filepath.Join(into, "usr/lib/barnabas/plugins"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestBooted(t *testing.T) {
 }
 
 func freshUnit(t *testing.T, m *machine, _ *kafka) {
-	t.Log(m.sh("dpkg", "--install", "/root/barnabas.deb"))
+	t.Log(m.sh("dpkg", "--install", "/srv/barnabas.deb"))
 	m.sh("systemctl", "enable", "--quiet", "--now", "barnabas.service")
 	if state := m.show("ActiveState"); state != "active" {
 		t.Fatalf("the unit is %s", state)
